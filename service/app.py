@@ -1,0 +1,280 @@
+"""The HTTP doors: routes, request and response models, and the one table from error to status.
+
+Translates only. What an event or a run does is in `pipeline.py` and `runs.py`.
+"""
+
+import asyncio
+import json
+from asyncio import wrap_future
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from http import HTTPStatus
+from threading import Event
+from typing import Annotated
+
+import structlog
+from anyio import to_thread
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel, Field, ValidationError
+
+from service.errors import (
+    BucketNotFound,
+    CredentialsMissing,
+    ImageRejected,
+    InvalidValue,
+    NameTaken,
+    NotAnEvent,
+    ObjectNotFound,
+    OutsideFence,
+    Overloaded,
+    RetryLater,
+    ServiceError,
+    ShuttingDown,
+    UnusableEvent,
+    WrongSettings,
+)
+from service.events import NotOurs, decode
+from service.locations import Hour
+from service.pipeline import Outcome
+from service.runs import Run, RunReport, RunRequest
+from service.wiring import Service
+
+STATUS: dict[type[ServiceError], HTTPStatus] = {
+    ServiceError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    WrongSettings: HTTPStatus.INTERNAL_SERVER_ERROR,
+    CredentialsMissing: HTTPStatus.INTERNAL_SERVER_ERROR,
+    InvalidValue: HTTPStatus.UNPROCESSABLE_ENTITY,
+    OutsideFence: HTTPStatus.FORBIDDEN,
+    NotAnEvent: HTTPStatus.BAD_REQUEST,
+    # Anything but 2xx would be delivered again for a day, and change nothing.
+    UnusableEvent: HTTPStatus.OK,
+    ImageRejected: HTTPStatus.OK,
+    ObjectNotFound: HTTPStatus.OK,
+    NameTaken: HTTPStatus.SERVICE_UNAVAILABLE,
+    RetryLater: HTTPStatus.SERVICE_UNAVAILABLE,
+    BucketNotFound: HTTPStatus.NOT_FOUND,
+}
+"""What an error means to the caller; an error that is not named here means what its base class means."""
+
+NDJSON = "application/x-ndjson"
+_PLACE_WAIT_SECONDS = 60
+"""How long an event waits for its turn. Pub/Sub takes a push back after 10 to 600 s."""
+_PROGRESS_SECONDS = 1.0
+_SCHEDULE_TIME = "X-CloudScheduler-ScheduleTime"
+
+log = structlog.get_logger()
+
+
+class EventAnswer(BaseModel):
+    """What became of an event."""
+
+    outcome: str = Field(description="created, skipped, ignored or rejected")
+    source: str | None = None
+    thumbnail: str | None = Field(None, description="Of several sizes, the first.")
+    thumbnails: list[str] | None = Field(None, description="Where THUMBNAIL_SIZES has several.")
+    code: str | None = None
+    reason: str | None = None
+
+
+class Problem(BaseModel):
+    """Why a request was not served."""
+
+    code: str
+    reason: str
+    field: str | None = None
+
+
+def create_app(service: Service) -> FastAPI:
+    """Build the application around a service that is ready; it closes the service when it shuts down."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await to_thread.run_sync(service.close)
+
+    app = FastAPI(
+        title="Thumbnails for Cloud Storage",
+        description="Thumbnails of the images in a Cloud Storage folder: a whole folder, or one image as it arrives.",
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.exception_handler(ServiceError)(_answer_service_error)
+    app.exception_handler(Exception)(_answer_unforeseen)
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """Whether the process serves; asks nothing of storage."""
+        return {"status": "ok"}
+
+    @app.post(
+        "/run",
+        response_model=RunReport,
+        response_model_exclude_none=True,
+        responses={
+            403: {"model": Problem, "description": "The folder is outside INPUT_FOLDER."},
+            404: {"model": Problem, "description": "The bucket does not exist."},
+            422: {"model": Problem, "description": "A field is unknown or wrong."},
+            503: {"model": RunReport, "description": "Something failed and may work later: call again."},
+        },
+        openapi_extra={"requestBody": {"content": {"application/json": {"schema": RunRequest.model_json_schema()}}}},
+    )
+    async def run(request: Request, body: Annotated[bytes, Depends(_body)]) -> Response:
+        """Thumbnail the input folder, a folder inside it, or one chunk of it.
+
+        With `Accept: application/x-ndjson` the answer is a line of progress a second, then the report.
+        """
+        ordered = service.run(_run_request(body), _default_hour(request))
+        await to_thread.run_sync(ordered.prepare)
+        if NDJSON in request.headers.get("accept", ""):
+            return StreamingResponse(_stream(ordered, service), media_type=NDJSON)
+        report = await _work(ordered, service, request.is_disconnected)
+        return Response(
+            report.model_dump_json(exclude_none=True),
+            HTTPStatus.OK if report.whole else HTTPStatus.SERVICE_UNAVAILABLE,
+            media_type="application/json",
+        )
+
+    @app.post(
+        "/events",
+        response_model_exclude_none=True,
+        responses={
+            400: {"model": Problem, "description": "No event at all."},
+            503: {"model": Problem, "description": "It may work later: deliver it again."},
+        },
+        openapi_extra={"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}},
+    )
+    async def events(request: Request, body: Annotated[bytes, Depends(_body)]) -> EventAnswer:
+        """Thumbnail the one object that an event of Eventarc or Pub/Sub push is about."""
+        try:
+            event = decode(request.headers, body)
+        except UnusableEvent as error:
+            log.error("event rejected", code=error.code, reason=str(error))
+            return EventAnswer(outcome="rejected", code=error.code, reason=str(error))
+        if isinstance(event, NotOurs):
+            return EventAnswer(outcome="ignored", reason=event.reason)
+        return _event_answer(await _in_turn(service, partial(service.thumbnailer.handle, event)))
+
+    return app
+
+
+async def _body(request: Request) -> bytes:
+    """The raw body: callers send JSON under many media types, and bad JSON has an answer of its own."""
+    return await request.body()
+
+
+def _run_request(body: bytes) -> RunRequest:
+    if not body.strip():
+        return RunRequest()
+    try:
+        return RunRequest.model_validate_json(body)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(map(str, problem["loc"])) or "body"
+        given = body[:200].decode(errors="replace") if field == "body" else problem["input"]
+        known = f" (known are {', '.join(RunRequest.model_fields)})" if problem["type"] == "extra_forbidden" else ""
+        raise InvalidValue(field, given, f"is wrong: {problem['msg']}{known}") from None
+
+
+def _default_hour(request: Request) -> Hour:
+    """The hour of Cloud Scheduler's schedule time, which its retries keep, else the present one."""
+    text = request.headers.get(_SCHEDULE_TIME)
+    if text is None:
+        return Hour.of(datetime.now(UTC))
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            raise ValueError
+    except ValueError:
+        raise InvalidValue(_SCHEDULE_TIME, text, "is not a time with an offset (RFC 3339)") from None
+    return Hour.of(moment)
+
+
+async def _work(run: Run, service: Service, is_gone: Callable[[], Awaitable[bool]]) -> RunReport:
+    """Work in a thread until done; stop early when the process ends or the caller has gone away."""
+    gone = Event()
+    work = asyncio.ensure_future(to_thread.run_sync(run.work, lambda: service.stopping.is_set() or gone.is_set()))
+    while not (await asyncio.wait({work}, timeout=_PROGRESS_SECONDS))[0]:
+        if await is_gone():
+            gone.set()
+    await work
+    return run.report()
+
+
+async def _stream(run: Run, service: Service) -> AsyncIterator[str]:
+    gone = Event()
+    work = asyncio.ensure_future(to_thread.run_sync(run.work, lambda: service.stopping.is_set() or gone.is_set()))
+    try:
+        while not (await asyncio.wait({work}, timeout=_PROGRESS_SECONDS))[0]:
+            progress = run.report().model_dump(
+                include={
+                    "discovered",
+                    "assigned",
+                    "created",
+                    "skipped",
+                    "rejected",
+                    "failed",
+                    "elapsed_seconds",
+                }
+            )
+            yield json.dumps({"progress": progress}) + "\n"
+        await work
+        yield run.report().model_dump_json(exclude_none=True) + "\n"
+    finally:
+        gone.set()
+
+
+async def _in_turn(service: Service, make: Callable[[], Outcome]) -> Outcome:
+    """Make one image among those in flight.
+
+    Raises:
+        Overloaded: no place was free for too long.
+        ShuttingDown: the process is about to end.
+    """
+    if service.stopping.is_set():
+        raise ShuttingDown("this instance is shutting down; another one takes the event when it is delivered again")
+    future = service.images.submit(make)
+    wrapped = asyncio.ensure_future(wrap_future(future))
+    done, _ = await asyncio.wait({wrapped}, timeout=_PLACE_WAIT_SECONDS)
+    if not done and future.cancel():
+        raise Overloaded(f"no place among {service.concurrency} images in flight for {_PLACE_WAIT_SECONDS} s")
+    return await wrapped
+
+
+def _event_answer(outcome: Outcome) -> EventAnswer:
+    thumbnails = [str(location) for location in outcome.thumbnails]
+    return EventAnswer(
+        outcome=outcome.result,
+        source=str(outcome.source),
+        thumbnail=thumbnails[0] if thumbnails else None,
+        thumbnails=thumbnails if len(thumbnails) > 1 else None,
+        code=outcome.code or None,
+        reason=outcome.reason or None,
+    )
+
+
+def status_of(error: ServiceError) -> HTTPStatus:
+    """Look an error's nearest class up in `STATUS`."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+async def _answer_service_error(_: Request, error: ServiceError) -> Response:
+    problem = Problem(code=error.code, reason=str(error))
+    headers = {}
+    if isinstance(error, InvalidValue):
+        problem.field = error.field
+    if isinstance(error, RetryLater):
+        log.warning("to be tried again", code=error.code, reason=str(error))
+        if error.retry_after is not None:
+            headers["Retry-After"] = str(error.retry_after)
+    return JSONResponse(problem.model_dump(exclude_none=True), status_of(error), headers)
+
+
+async def _answer_unforeseen(_: Request, error: Exception) -> Response:
+    log.error("defect", exc_info=error)
+    return JSONResponse(
+        {"code": "internal_error", "reason": "a defect of the service; its log has the traceback"},
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+    )

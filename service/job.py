@@ -1,0 +1,82 @@
+"""Cloud Run Job: one task of a run. Settings in, exit status out."""
+
+import signal
+import sys
+from datetime import UTC, datetime
+from types import FrameType
+
+import structlog
+
+from service.errors import (
+    BucketNotFound,
+    CredentialsMissing,
+    InvalidValue,
+    OutsideFence,
+    RetryLater,
+    ServiceError,
+    WrongSettings,
+)
+from service.locations import Hour
+from service.logs import configure_logs
+from service.runs import RunRequest
+from service.settings import load_settings
+from service.wiring import build
+
+DONE = 0
+TRY_AGAIN = 1
+WRONG_SETTINGS = 2
+
+EXIT_STATUS: dict[type[ServiceError], int] = {
+    ServiceError: TRY_AGAIN,
+    RetryLater: TRY_AGAIN,
+    # A retry changes nothing about these, yet Cloud Run knows no status that stops it from trying.
+    BucketNotFound: TRY_AGAIN,
+    WrongSettings: WRONG_SETTINGS,
+    CredentialsMissing: WRONG_SETTINGS,
+    InvalidValue: WRONG_SETTINGS,
+    OutsideFence: WRONG_SETTINGS,
+}
+"""What an error means to Cloud Run; one that is not named here means what its base class means."""
+
+log = structlog.get_logger()
+
+
+def main() -> int:
+    """Run this task's chunk and return the exit status.
+
+    Returns:
+        0 where every assigned image was created, skipped or rejected; 1 where something failed and a retry may
+        help; 2 where the settings are wrong.
+    """
+    try:
+        settings = load_settings()
+        configure_logs(settings.log_level, settings.log_format)
+        service = build(settings)
+    except ServiceError as error:
+        sys.stderr.write(f"{error}\n")
+        return exit_status_of(error)
+
+    def stop(_: int, __: FrameType | None) -> None:
+        service.stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    try:
+        run = service.run(RunRequest(), Hour.of(datetime.now(UTC)))
+        run.prepare()
+        run.work(service.stopping.is_set)
+        return DONE if run.report().whole else TRY_AGAIN
+    except ServiceError as error:
+        log.error("run ended", code=error.code, reason=str(error))
+        return exit_status_of(error)
+    finally:
+        service.close()
+
+
+def exit_status_of(error: ServiceError) -> int:
+    """Look an error's nearest class up in `EXIT_STATUS`."""
+    return next(EXIT_STATUS[kind] for kind in type(error).__mro__ if kind in EXIT_STATUS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

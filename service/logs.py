@@ -1,0 +1,58 @@
+"""Log lines as Cloud Logging reads them: one JSON object a line on stdout, or readable lines on a terminal.
+
+What the libraries log goes the same way.
+"""
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+
+def configure_logs(level: str, form: Literal["json", "console"] | None) -> None:
+    """Set up logging for the process.
+
+    Args:
+        level: a name of the standard library's, such as `INFO`.
+        form: None for JSON unless stdout is a terminal.
+    """
+    to_console = form == "console" or (form is None and sys.stdout.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+    ]
+    rendering: list[Processor] = (
+        [structlog.dev.ConsoleRenderer(timestamp_key="time")]
+        if to_console
+        else [structlog.processors.format_exc_info, _as_cloud_logging, structlog.processors.JSONRenderer()]
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=level, force=True)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+def _as_cloud_logging(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Use the names that Cloud Logging gives a meaning to."""
+    event["severity"] = event.pop("level").upper()
+    event["message"] = event.pop("event")
+    if trace := event.pop("exception", None):
+        event["message"] += f"\n{trace}"
+    return event

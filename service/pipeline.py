@@ -1,0 +1,262 @@
+"""One image, from its source to its thumbnails: what all three doors share.
+
+Reads once, decodes once, writes once for each size. Never looks first: what is at the thumbnail's name is asked only
+when a write finds the name taken.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from threading import BoundedSemaphore
+
+import structlog
+
+from service.errors import (
+    EmptyObject,
+    ImageRejected,
+    NameTaken,
+    NoFreeName,
+    ObjectNotFound,
+    PermissionMissing,
+    SourceGone,
+    SourceTooLarge,
+    StorageUnavailable,
+)
+from service.events import Finalized
+from service.locations import Hour, ObjectLocation, OutputFolder
+from service.selection import SOURCE_KEY, Selection, StoredObject
+from service.storage import ObjectStore
+from service.thumbnail import Thumbnail, ThumbnailSpec, make_thumbnails
+
+GENERATION_KEY = "thumbnail-source-generation"
+SPEC_KEY = "thumbnail-spec"
+
+_ATTEMPTS_AT_A_NAME = 4
+"""How often the holder of a taken name is looked at again because it changed meanwhile."""
+
+log = structlog.get_logger()
+
+
+class Result(StrEnum):
+    """How one image ended. A failure is no result but an exception, `RetryLater`."""
+
+    CREATED = "created"
+    SKIPPED = "skipped"
+    IGNORED = "ignored"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one image ended, and where its thumbnails are."""
+
+    result: Result
+    source: ObjectLocation
+    thumbnails: tuple[ObjectLocation, ...] = ()
+    code: str = ""
+    reason: str = ""
+    renamed: bool = False
+    """Whether a thumbnail has a suffix because another source holds its plain name."""
+    bytes_read: int = 0
+    bytes_written: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One thumbnail to be made of each source: how, and into which folder."""
+
+    spec: ThumbnailSpec
+    folder: OutputFolder
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is refused before it costs anything."""
+
+    max_source_bytes: int
+    max_pixels: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    location: ObjectLocation
+    written: bool
+    renamed: bool
+
+
+class Thumbnailer:
+    """Makes the thumbnails of one image at a time; threads may share it."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        selection: Selection,
+        outputs: Sequence[Output],
+        limits: Limits,
+        *,
+        cache_control: str | None = None,
+        decoders: int | None = None,
+    ) -> None:
+        """Assemble; nothing is asked of the store.
+
+        Args:
+            store: where sources are and thumbnails go.
+            selection: which objects are sources.
+            outputs: the thumbnails to make of each.
+            limits: what is refused.
+            cache_control: the `Cache-Control` of each thumbnail.
+            decoders: how many pictures are decoded at once; by default one for each processor, since more would
+                take memory and win no time.
+        """
+        self.store = store
+        self.selection = selection
+        self.outputs = tuple(outputs)
+        self._limits = limits
+        self._cache_control = cache_control
+        self._decoding = BoundedSemaphore(decoders or os.cpu_count() or 1)
+
+    def handle(self, event: Finalized) -> Outcome:
+        """Thumbnail the object that an event is about, into the hour in which it was created.
+
+        Raises:
+            RetryLater: it may work when the event is delivered again.
+        """
+        source = event.location
+        if reason := self.selection.objection_to_name(source):
+            return Outcome(Result.IGNORED, source, reason=reason)
+        try:
+            found = event.described or self.store.stat(source, event.generation)
+            if reason := self.selection.objection(found):
+                return Outcome(Result.IGNORED, source, reason=reason)
+            return self._make(found, Hour.of(found.created))
+        except ObjectNotFound:
+            return Outcome(
+                Result.IGNORED,
+                source,
+                reason="the object is gone, or a newer generation of it is there, which has an event of its own",
+            )
+
+    def make(self, found: StoredObject, hour: Hour, *, overwrite: bool = False) -> Outcome:
+        """Thumbnail an object that was listed; if it was replaced since then, what replaced it.
+
+        Raises:
+            RetryLater: it may work later.
+        """
+        try:
+            return self._make(found, hour, overwrite=overwrite)
+        except ObjectNotFound:
+            try:
+                return self._make(self.store.stat(found.location), hour, overwrite=overwrite)
+            except ObjectNotFound:
+                return self._rejected(found, SourceGone("it was deleted after it was listed"))
+
+    def rejection_unread(self, found: StoredObject, hour: Hour) -> Outcome | None:
+        """Reject what can be rejected without reading it; None for anything else."""
+        try:
+            if found.size == 0:
+                raise EmptyObject("it has no bytes")
+            if found.size > self._limits.max_source_bytes:
+                raise SourceTooLarge(
+                    f"it has {found.size:,} bytes and MAX_SOURCE_BYTES is {self._limits.max_source_bytes:,}"
+                )
+            for output in self.outputs:
+                output.folder.thumbnail(found.location, hour, "", distinct=False)
+        except ImageRejected as error:
+            return self._rejected(found, error)
+        return None
+
+    def _make(self, found: StoredObject, hour: Hour, *, overwrite: bool = False) -> Outcome:
+        if outcome := self.rejection_unread(found, hour):
+            return outcome
+        try:
+            data = self.store.read(found, self._limits.max_source_bytes)
+            with self._decoding:
+                pictures = make_thumbnails(
+                    data, [output.spec for output in self.outputs], max_pixels=self._limits.max_pixels
+                )
+            bytes_read = len(data)
+            del data
+            placed = [
+                self._place(found, hour, output.folder, picture, overwrite=overwrite)
+                for output, picture in zip(self.outputs, pictures, strict=True)
+            ]
+        except ImageRejected as error:
+            return self._rejected(found, error)
+        return Outcome(
+            Result.CREATED if any(place.written for place in placed) else Result.SKIPPED,
+            found.location,
+            tuple(place.location for place in placed),
+            renamed=any(place.renamed for place in placed),
+            bytes_read=bytes_read,
+            bytes_written=sum(
+                len(picture.data) for picture, place in zip(pictures, placed, strict=True) if place.written
+            ),
+        )
+
+    def _rejected(self, found: StoredObject, error: ImageRejected) -> Outcome:
+        log.error("image rejected", source=str(found.location), code=error.code, reason=str(error))
+        return Outcome(Result.REJECTED, found.location, code=error.code, reason=str(error))
+
+    def _place(
+        self, found: StoredObject, hour: Hour, folder: OutputFolder, picture: Thumbnail, *, overwrite: bool
+    ) -> _Placed:
+        """Write under the plain name, or under the source's own variant of it where another source holds that."""
+        for distinct in (False, True):
+            target = folder.thumbnail(found.location, hour, picture.new_extension, distinct=distinct)
+            written = self._write_unless_held(found, target, picture, overwrite=overwrite)
+            if written is not None:
+                return _Placed(target, written, renamed=distinct)
+        raise NoFreeName(f"{target} and the plain name are both held by objects of other sources; move them away")
+
+    def _write_unless_held(
+        self, found: StoredObject, target: ObjectLocation, picture: Thumbnail, *, overwrite: bool
+    ) -> bool | None:
+        """Write, unless what is there is as good or newer; None where it belongs to another source."""
+        if_generation = 0
+        for _ in range(_ATTEMPTS_AT_A_NAME):
+            try:
+                self.store.write(
+                    target,
+                    picture.data,
+                    content_type=picture.content_type,
+                    cache_control=self._cache_control,
+                    metadata={
+                        SOURCE_KEY: str(found.location),
+                        GENERATION_KEY: str(found.generation),
+                        SPEC_KEY: str(picture.spec),
+                    },
+                    if_generation=if_generation,
+                )
+            except (NameTaken, PermissionMissing) as error:
+                # Without the right to replace, storage may say "forbidden" of a name that is taken.
+                if if_generation and isinstance(error, PermissionMissing):
+                    raise
+                try:
+                    holder = self.store.stat(target)
+                except ObjectNotFound:
+                    if isinstance(error, PermissionMissing):
+                        raise error from None
+                    if_generation = 0
+                    continue
+                if holder.metadata.get(SOURCE_KEY) != str(found.location):
+                    return None
+                made_from = _generation(holder)
+                if made_from > found.generation:
+                    return False
+                if (
+                    made_from == found.generation
+                    and holder.metadata.get(SPEC_KEY) == str(picture.spec)
+                    and not overwrite
+                ):
+                    return False
+                if_generation = holder.generation
+            else:
+                return True
+        raise StorageUnavailable(f"cannot write {target}: others keep replacing it")
+
+
+def _generation(thumbnail: StoredObject) -> int:
+    """The source generation that a thumbnail was made from; 0, older than any, where it does not say."""
+    text = thumbnail.metadata.get(GENERATION_KEY, "")
+    return int(text) if text.isascii() and text.isdigit() else 0

@@ -1,0 +1,382 @@
+"""A whole folder, or one task's chunk of it: what a run is asked, how it goes, what it answers."""
+
+import hashlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from itertools import chain, islice
+from threading import BoundedSemaphore, Lock
+from typing import Self
+
+import structlog
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.chunks import Chunk
+from service.errors import BucketNotFound, InternalError, InvalidValue, OutsideFence, RetryLater, ShuttingDown
+from service.locations import FolderLocation, Hour, ObjectLocation
+from service.pipeline import GENERATION_KEY, SPEC_KEY, Outcome, Result, Thumbnailer
+from service.selection import SOURCE_KEY, StoredObject
+
+LIST_LIMIT = 100
+"""How many rejections, failures and renamed thumbnails a report names; the counts are always whole."""
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+log = structlog.get_logger()
+
+
+class RunRequest(BaseModel):
+    """What a caller may say about a run; all of it is optional."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    input_folder: str | None = Field(None, description="INPUT_FOLDER or a folder inside it, `gs://bucket/some/prefix`.")
+    task_index: int | None = Field(None, description="Which chunk, from 0. Default: CLOUD_RUN_TASK_INDEX.")
+    task_count: int | None = Field(None, description="Of how many chunks. Default: CLOUD_RUN_TASK_COUNT.")
+    timestamp: str | None = Field(
+        None,
+        description="The hour folder, `YYYYMMDDTHHZ`. Default: the schedule time of Cloud Scheduler, else now.",
+    )
+    run_id: str | None = Field(None, description="A name for the run, the same for all of its tasks.")
+    overwrite: bool = Field(default=False, description="Make again what is there already.")
+    dry_run: bool = Field(default=False, description="List and count; read no image and write nothing.")
+
+
+@dataclass(frozen=True, slots=True)
+class RunDefaults:
+    """What a run is where the caller does not say."""
+
+    fence: FolderLocation
+    chunk: Chunk
+    execution: str | None
+    """The name of the Cloud Run execution that this process is a task of."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOrder:
+    """A run's parameters, complete and valid."""
+
+    run_id: str
+    folder: FolderLocation
+    chunk: Chunk
+    hour: Hour
+    overwrite: bool
+    dry_run: bool
+
+    @classmethod
+    def of(cls, request: RunRequest, defaults: RunDefaults, default_hour: Hour) -> Self:
+        """Fill in what the request leaves open.
+
+        Raises:
+            InvalidValue: a field has a value that cannot be.
+            OutsideFence: the folder is not in INPUT_FOLDER.
+        """
+        folder = defaults.fence
+        if request.input_folder is not None:
+            folder = FolderLocation.parse(request.input_folder, "input_folder")
+            if folder not in defaults.fence:
+                raise OutsideFence(f"input_folder: {folder} is not inside INPUT_FOLDER, which is {defaults.fence}")
+        chunk = Chunk(
+            defaults.chunk.index if request.task_index is None else request.task_index,
+            defaults.chunk.count if request.task_count is None else request.task_count,
+        )
+        hour = Hour.parse(request.timestamp, "timestamp") if request.timestamp is not None else default_hour
+        run_id = request.run_id or defaults.execution
+        if run_id is None:
+            digest = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
+            run_id = f"{hour}-{digest}-{chunk.count}"
+        elif not _RUN_ID.fullmatch(run_id):
+            raise InvalidValue("run_id", run_id, "is not 1 to 128 letters, digits, '.', '_' and '-'")
+        return cls(run_id, folder, chunk, hour, request.overwrite, request.dry_run)
+
+
+class Problem(BaseModel):
+    """Why an image has no thumbnail, or a run did not come to its end."""
+
+    source: str
+    code: str
+    reason: str
+
+
+class Renamed(BaseModel):
+    """A thumbnail under another name than its source's, because another source holds that."""
+
+    source: str
+    thumbnail: str
+
+
+class Estimate(BaseModel):
+    """What the run would cost in requests and bytes, were it not a dry one."""
+
+    media_reads: int
+    writes: int
+    bytes_to_read: int
+
+
+class RunReport(BaseModel):
+    """How a run went, or how far it is: `assigned = created + skipped + rejected + failed` at its end."""
+
+    run_id: str
+    input_folder: str
+    output_folder: str
+    timestamp: str
+    task_index: int
+    task_count: int
+    dry_run: bool
+    discovered: int = Field(description="Images in the folder.")
+    assigned: int = Field(description="Those in this task's chunk.")
+    created: int = Field(description="In a dry run: those that would be.")
+    skipped: int = Field(description="An up-to-date thumbnail is there.")
+    rejected: int = Field(description="Will never work.")
+    failed: int = Field(description="May work later.")
+    renamed: int = Field(description="Of the thumbnails made or found, those with a suffix to the name.")
+    bytes_read: int
+    bytes_written: int
+    elapsed_seconds: float
+    rejections: list[Problem] = Field(description=f"The first {LIST_LIMIT}.")
+    failures: list[Problem] = Field(description=f"The first {LIST_LIMIT}.")
+    renames: list[Renamed] = Field(description=f"The first {LIST_LIMIT}.")
+    error: Problem | None = Field(None, description="Why the run ended before its end, where it did.")
+    estimate: Estimate | None = Field(None, description="Of a dry run.")
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is left that a retry could mend."""
+        return not self.failed and self.error is None
+
+
+class Tally:
+    """Counts outcomes as they come, from any thread."""
+
+    def __init__(self, order: RunOrder, output_bucket: str) -> None:
+        """Start the clock."""
+        self._order = order
+        self._output_folder = f"gs://{output_bucket}/{order.hour}/"
+        self._started = time.monotonic()
+        self._lock = Lock()
+        self._counts = dict.fromkeys((Result.CREATED, Result.SKIPPED, Result.REJECTED), 0)
+        self._assigned = self._failed = self._renamed = self._bytes_read = self._bytes_written = 0
+        self._bytes_to_read = 0
+        self._rejections: list[Problem] = []
+        self._failures: list[Problem] = []
+        self._renames: list[Renamed] = []
+        self._error: Problem | None = None
+        self.discovered = 0
+
+    def add(self, outcome: Outcome) -> None:
+        """Count an image that was created, skipped or rejected."""
+        with self._lock:
+            self._assigned += 1
+            self._counts[outcome.result] += 1
+            self._bytes_read += outcome.bytes_read
+            self._bytes_written += outcome.bytes_written
+            if outcome.result is Result.REJECTED and len(self._rejections) < LIST_LIMIT:
+                self._rejections.append(Problem(source=str(outcome.source), code=outcome.code, reason=outcome.reason))
+            if outcome.renamed:
+                self._renamed += 1
+                if len(self._renames) < LIST_LIMIT:
+                    self._renames.append(
+                        Renamed(source=str(outcome.source), thumbnail=", ".join(map(str, outcome.thumbnails)))
+                    )
+
+    def fail(self, source: ObjectLocation, error: RetryLater) -> None:
+        """Count an image that may work later."""
+        with self._lock:
+            self._assigned += 1
+            self._failed += 1
+            if len(self._failures) < LIST_LIMIT:
+                self._failures.append(Problem(source=str(source), code=error.code, reason=str(error)))
+
+    def plan(self, size: int) -> None:
+        """Count the bytes that a dry run would read."""
+        with self._lock:
+            self._bytes_to_read += size
+
+    def end(self, error: RetryLater) -> None:
+        """Note why the run cannot go on."""
+        with self._lock:
+            self._error = Problem(source=str(self._order.folder), code=error.code, reason=str(error))
+
+    def report(self, outputs: int) -> RunReport:
+        """Return the state of things.
+
+        Args:
+            outputs: how many thumbnails are written of one image.
+        """
+        order = self._order
+        with self._lock:
+            created = self._counts[Result.CREATED]
+            return RunReport(
+                run_id=order.run_id,
+                input_folder=str(order.folder),
+                output_folder=self._output_folder,
+                timestamp=str(order.hour),
+                task_index=order.chunk.index,
+                task_count=order.chunk.count,
+                dry_run=order.dry_run,
+                discovered=self.discovered,
+                assigned=self._assigned,
+                created=created,
+                skipped=self._counts[Result.SKIPPED],
+                rejected=self._counts[Result.REJECTED],
+                failed=self._failed,
+                renamed=self._renamed,
+                bytes_read=self._bytes_read,
+                bytes_written=self._bytes_written,
+                elapsed_seconds=round(time.monotonic() - self._started, 3),
+                rejections=list(self._rejections),
+                failures=list(self._failures),
+                renames=list(self._renames),
+                error=self._error,
+                estimate=Estimate(media_reads=created, writes=created * outputs, bytes_to_read=self._bytes_to_read)
+                if order.dry_run
+                else None,
+            )
+
+
+class Run:
+    """One run over one chunk: `prepare`, then `work`; `report` at any time, from any thread."""
+
+    def __init__(self, order: RunOrder, thumbnailer: Thumbnailer, executor: Executor, window: int) -> None:
+        """Assemble; nothing is asked of the store.
+
+        Args:
+            order: what to do.
+            thumbnailer: does one image.
+            executor: runs images side by side; shared by the whole process.
+            window: how many images this run may have in flight at once.
+        """
+        self.order = order
+        self._thumbnailer = thumbnailer
+        self._executor = executor
+        self._window = window
+        self._slots = BoundedSemaphore(window)
+        self._tally = Tally(order, thumbnailer.outputs[0].folder.bucket)
+        self._images: Iterator[StoredObject] = iter(())
+        self._up_to_date: frozenset[bytes] | set[bytes] = frozenset()
+
+    def report(self) -> RunReport:
+        """How far it is, or how it went."""
+        return self._tally.report(len(self._thumbnailer.outputs))
+
+    def prepare(self) -> None:
+        """Find out what is there already, and get the first image.
+
+        A storage failure here is noted in the report and leaves nothing to work on.
+
+        Raises:
+            BucketNotFound: of the input or the output.
+        """
+        try:
+            if not self.order.overwrite:
+                self._up_to_date = set(self._existing())
+            images = self._counted(self._list_images())
+            if self.order.chunk.count > 1:
+                span = self.order.chunk.of(sum(1 for _ in images))
+                images = islice(self._list_images(), span.start, span.stop)
+            first = next(images, None)
+            self._images = iter(()) if first is None else chain([first], images)
+        except BucketNotFound:
+            raise
+        except RetryLater as error:
+            self._end(error)
+
+    def work(self, should_stop: Callable[[], bool]) -> None:
+        """Thumbnail all images of the chunk; returns when none is in flight any more.
+
+        Args:
+            should_stop: asked before each image. Once it says yes, no further image is taken: the next one counts as
+                failed and the report says why.
+        """
+        try:
+            for found in self._images:
+                self._slots.acquire()
+                if should_stop():
+                    self._slots.release()
+                    self._fail(found, ShuttingDown("the run was stopped before this image and those after it"))
+                    break
+                self._executor.submit(self._one, found)
+        except RetryLater as error:
+            self._end(error)
+        for _ in range(self._window):
+            self._slots.acquire()
+        report = self.report()
+        log.info("run ended", **report.model_dump(exclude={"rejections", "failures", "renames", "estimate"}))
+
+    def _list_images(self) -> Iterator[StoredObject]:
+        selection = self._thumbnailer.selection
+        for found in self._thumbnailer.store.list_objects(self.order.folder):
+            if selection.objection(found) is None:
+                yield found
+
+    def _counted(self, images: Iterator[StoredObject]) -> Iterator[StoredObject]:
+        for found in images:
+            self._tally.discovered += 1
+            yield found
+
+    def _existing(self) -> Iterator[bytes]:
+        """The thumbnails of this folder's sources that are in the hour folder, as keys."""
+        bucket = self._thumbnailer.outputs[0].folder.bucket
+        source_prefix = str(self.order.folder)
+        for found in self._thumbnailer.store.list_objects(FolderLocation(bucket, f"{self.order.hour}/")):
+            source = found.metadata.get(SOURCE_KEY, "")
+            if source.startswith(source_prefix):
+                folder, slash, _ = found.location.name.rpartition("/")
+                yield _key(
+                    folder + slash,
+                    source,
+                    found.metadata.get(GENERATION_KEY, ""),
+                    found.metadata.get(SPEC_KEY, ""),
+                )
+
+    def _is_up_to_date(self, found: StoredObject) -> bool:
+        return bool(self._up_to_date) and all(
+            _key(
+                output.folder.folder_for(found.location, self.order.hour),
+                str(found.location),
+                str(found.generation),
+                str(output.spec),
+            )
+            in self._up_to_date
+            for output in self._thumbnailer.outputs
+        )
+
+    def _one(self, found: StoredObject) -> None:
+        """The outermost edge of a worker thread: whatever happens is counted, and the slot is given back."""
+        try:
+            self._tally.add(self._outcome(found))
+        except RetryLater as error:
+            self._fail(found, error)
+        except Exception:
+            log.exception("defect while thumbnailing", source=str(found.location))
+            self._tally.fail(found.location, InternalError("a defect of the service; its log has the traceback"))
+        finally:
+            self._slots.release()
+
+    def _outcome(self, found: StoredObject) -> Outcome:
+        if self._is_up_to_date(found):
+            return Outcome(Result.SKIPPED, found.location)
+        if not self.order.dry_run:
+            return self._thumbnailer.make(found, self.order.hour, overwrite=self.order.overwrite)
+        if rejection := self._thumbnailer.rejection_unread(found, self.order.hour):
+            return rejection
+        self._tally.plan(found.size)
+        return Outcome(Result.CREATED, found.location)
+
+    def _fail(self, found: StoredObject, error: RetryLater) -> None:
+        log.warning("image failed", source=str(found.location), code=error.code, reason=str(error))
+        self._tally.fail(found.location, error)
+
+    def _end(self, error: RetryLater) -> None:
+        log.error("run cannot go on", run_id=self.order.run_id, code=error.code, reason=str(error))
+        self._tally.end(error)
+
+
+def _key(folder: str, source: str, generation: str, spec: str) -> bytes:
+    """What makes a thumbnail the one that is wanted: the folder it is in, what of and how it was made.
+
+    The rest of its name is left out, since the extension is known only once the source is read.
+    """
+    return hashlib.blake2b(f"{folder}\0{source}\0{generation}\0{spec}".encode(), digest_size=16).digest()

@@ -1,0 +1,101 @@
+"""What is known of a stored object without reading it, and the one answer to "is this ours to do?".
+
+All doors ask the same `Selection`, so none of them can loop over the service's own output.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from service.locations import FolderLocation, ObjectLocation, starts_like_output
+
+SOURCE_KEY = "thumbnail-source"
+"""Custom metadata of a thumbnail: the `gs://` address it was made from. What carries it is never a source."""
+
+IMAGE_EXTENSIONS = frozenset(
+    [
+        ".apng",
+        ".avif",
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".heic",
+        ".heif",
+        ".ico",
+        ".j2c",
+        ".j2k",
+        ".jfif",
+        ".jp2",
+        ".jpe",
+        ".jpeg",
+        ".jpf",
+        ".jpg",
+        ".jpx",
+        ".mpo",
+        ".pbm",
+        ".pgm",
+        ".png",
+        ".pnm",
+        ".ppm",
+        ".qoi",
+        ".tga",
+        ".tif",
+        ".tiff",
+        ".webp",
+    ]
+)
+"""File extensions, in lower case, that mean an image where the content type says nothing."""
+
+_GENERIC_TYPES = frozenset({"", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded"})
+"""What storage and common clients put where nobody said what the bytes are; curl is the last one."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One generation of an object, as a listing or an event describes it."""
+
+    location: ObjectLocation
+    generation: int
+    size: int
+    """Stored bytes; of a gzip-encoded object the packed ones."""
+    created: datetime
+    """When this generation was made, `timeCreated`; aware."""
+    content_type: str = ""
+    content_encoding: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which objects are sources: images inside the fence that the service did not write itself."""
+
+    fence: FolderLocation
+    output_bucket: str
+
+    def objection_to_name(self, location: ObjectLocation) -> str | None:
+        """Why an object cannot be a source, from its address alone; None if it can."""
+        if location not in self.fence:
+            return f"outside {self.fence}"
+        if location.bucket == self.output_bucket and starts_like_output(location.name):
+            return "in a folder that this service writes to"
+        if location.name.endswith("/"):
+            return "a folder placeholder"
+        return None
+
+    def objection(self, found: StoredObject) -> str | None:
+        """Why an object is not a source; None if it is one."""
+        if reason := self.objection_to_name(found.location):
+            return reason
+        if SOURCE_KEY in found.metadata:
+            return f"a thumbnail of {found.metadata[SOURCE_KEY]}"
+        if not _is_image(found):
+            return f"not an image by its content type ({found.content_type or 'none'}) and its name"
+        return None
+
+
+def _is_image(found: StoredObject) -> bool:
+    content_type = found.content_type.partition(";")[0].strip().lower()
+    if content_type in _GENERIC_TYPES:
+        _, dot, extension = found.location.name.rpartition("/")[2].rpartition(".")
+        return dot + extension.lower() in IMAGE_EXTENSIONS
+    return content_type.startswith("image/")

@@ -1,0 +1,135 @@
+"""The settings, from the environment: typed, checked all at once, handed down. Nothing else reads the environment.
+
+The names, defaults and meanings are a promise to whoever deploys the service; README.md lists them.
+"""
+
+import os
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ByteSize,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from service.errors import InvalidValue, WrongSettings
+from service.locations import FolderLocation, Layout, check_bucket_name, starts_like_output
+from service.thumbnail import Box, OutputFormat
+
+_MEBIBYTE = 1024 * 1024
+_MAX_IN_FLIGHT = 32
+"""More images in flight than this win nothing, measured with storage 40 ms away."""
+
+
+def _parse_folder(value: str) -> FolderLocation:
+    return FolderLocation.parse(value, "INPUT_FOLDER")
+
+
+def _parse_bucket(value: str) -> str:
+    return check_bucket_name(value.removeprefix("gs://").removesuffix("/"), "OUTPUT_BUCKET")
+
+
+def _parse_sizes(value: str) -> tuple[Box, ...]:
+    boxes = tuple(Box.parse(size.strip()) for size in value.split(","))
+    if len(set(boxes)) < len(boxes):
+        raise InvalidValue("THUMBNAIL_SIZES", value, "names a size twice")
+    return boxes
+
+
+def _check_emulator(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise InvalidValue("STORAGE_EMULATOR_HOST", value, "needs its scheme, such as http://127.0.0.1:4443")
+    return value
+
+
+def _not_built_yet(value: bool | str | None) -> bool | str | None:  # noqa: FBT001 - a validator's signature
+    if value:
+        raise InvalidValue("setting", value, "is not supported by this version; leave it unset")
+    return value
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+class Settings(BaseSettings):
+    """All settings; an attribute's name in capitals is the environment variable's."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, validate_default=False)
+
+    input_folder: Annotated[FolderLocation, NoDecode, PlainValidator(_parse_folder)]
+    output_bucket: Annotated[str | None, AfterValidator(lambda value: value and _parse_bucket(value))] = None
+    output_layout: Annotated[Layout, BeforeValidator(_lower)] = Layout.FLAT
+    thumbnail_sizes: Annotated[tuple[Box, ...], NoDecode, PlainValidator(_parse_sizes)] = (Box(100, 100),)
+    output_format: Annotated[OutputFormat, BeforeValidator(_lower)] = OutputFormat.ORIGINAL
+    output_quality: Annotated[int, Field(ge=1, le=100)] = 80
+    animated: Annotated[bool, AfterValidator(_not_built_yet)] = False
+    cache_control: str | None = None
+    image_detection: Annotated[Literal["metadata"], BeforeValidator(_lower)] = "metadata"
+    concurrency: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default_factory=lambda: min(_MAX_IN_FLIGHT, 16 * (os.cpu_count() or 1))
+    )
+    max_source_bytes: Annotated[ByteSize, Field(ge=1)] = ByteSize(64 * _MEBIBYTE)
+    max_image_pixels: Annotated[int, Field(ge=1)] = 100_000_000
+    memory_budget: Annotated[str | None, AfterValidator(_not_built_yet)] = None
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)] = "INFO"
+    log_format: Annotated[Literal["json", "console"] | None, BeforeValidator(_lower)] = None
+    port: Annotated[int, Field(ge=1, le=65535)] = 8080
+    cloud_run_task_index: Annotated[int, Field(ge=0)] = 0
+    cloud_run_task_count: Annotated[int, Field(ge=1)] = 1
+    cloud_run_task_attempt: Annotated[int, Field(ge=0)] = 0
+    cloud_run_execution: str | None = None
+    storage_emulator_host: Annotated[str | None, AfterValidator(lambda value: value and _check_emulator(value))] = None
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.cloud_run_task_index >= self.cloud_run_task_count:
+            raise InvalidValue(
+                "CLOUD_RUN_TASK_INDEX",
+                self.cloud_run_task_index,
+                f"is outside 0 … {self.cloud_run_task_count - 1} (CLOUD_RUN_TASK_COUNT is {self.cloud_run_task_count})",
+            )
+        if self.input_folder.bucket == self.destination_bucket and starts_like_output(self.input_folder.prefix):
+            raise InvalidValue(
+                "INPUT_FOLDER",
+                str(self.input_folder),
+                "is a folder that this service writes to; nothing in it is read",
+            )
+        return self
+
+    @property
+    def destination_bucket(self) -> str:
+        """The bucket that thumbnails go to."""
+        return self.output_bucket or self.input_folder.bucket
+
+
+def load_settings() -> Settings:
+    """Read the environment.
+
+    Raises:
+        WrongSettings: with one line for each setting that is missing or wrong.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = sorted(_line(dict(item)) for item in error.errors())
+        raise WrongSettings("\n".join(lines)) from None
+
+
+def _line(problem: dict[str, Any]) -> str:
+    name = str(problem["loc"][0]).upper() if problem["loc"] else ""
+    cause = problem.get("ctx", {}).get("error")
+    if problem["type"] == "missing":
+        return f"{name}: required, and not set. Example: gs://my-bucket/photos"
+    if isinstance(cause, InvalidValue):
+        return f"{name or cause.field}: {cause.value!r} {cause.problem}"
+    return f"{name}: {problem['input']!r}: {problem['msg']}"

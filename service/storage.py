@@ -1,0 +1,269 @@
+"""The only door to Cloud Storage, and the only file with Google's libraries: none of their exceptions leaves it.
+
+What one image costs is decided here: `read` is one request, `write` is one request, `list_objects` is one for a
+thousand objects. What storage may still be asked, beyond that, is `stat`.
+"""
+
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any, Protocol
+
+import google.auth.exceptions
+import requests
+import urllib3
+from google.api_core import exceptions as api
+from google.cloud import storage
+from google.cloud.storage.exceptions import DataCorruption
+from google.cloud.storage.retry import DEFAULT_RETRY
+from requests.adapters import HTTPAdapter
+
+from service.errors import (
+    BucketNotFound,
+    CorruptImage,
+    CredentialsMissing,
+    NameTaken,
+    ObjectNotFound,
+    PermissionMissing,
+    SourceTooLarge,
+    StorageRefused,
+    StorageUnavailable,
+)
+from service.locations import FolderLocation, ObjectLocation
+from service.selection import StoredObject
+
+_TIMEOUT = (5, 15)
+"""Seconds to connect, and seconds of silence, after which one attempt is given up."""
+
+_RETRY_SECONDS = 30
+_RETRY = DEFAULT_RETRY.with_timeout(_RETRY_SECONDS)
+"""The client's own retry of what is safe to repeat; every write here is, since it names the generation it replaces.
+
+With the last attempt's time-out one call takes 50 s at most: well within Cloud Run's default of 300 s for a request,
+and within a Cloud Scheduler deadline of 180 s.
+"""
+
+_PAGE_SIZE = 1000
+_SOURCE_FIELDS = "items(name,size,generation,contentType,contentEncoding,timeCreated,metadata),nextPageToken"
+_GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_WINDOW = 16 + zlib.MAX_WBITS
+
+
+class ObjectStore(Protocol):
+    """What the service needs of an object store.
+
+    Each call may raise StorageUnavailable, PermissionMissing or StorageRefused.
+    """
+
+    def list_objects(self, folder: FolderLocation) -> Iterator[StoredObject]:
+        """Yield the live objects of a folder in the order of their names' UTF-8 bytes, page by page.
+
+        Raises:
+            BucketNotFound: at the first object.
+        """
+        ...
+
+    def stat(self, location: ObjectLocation, generation: int | None = None) -> StoredObject:
+        """Describe an object: this generation of it, or the live one.
+
+        Raises:
+            ObjectNotFound: it is not there.
+        """
+        ...
+
+    def read(self, found: StoredObject, max_bytes: int) -> bytes:
+        """Return the bytes of exactly this generation, unpacked where it is stored gzip-encoded.
+
+        Raises:
+            ObjectNotFound: this generation is not there any more.
+            SourceTooLarge: it unpacks to more than `max_bytes`.
+            CorruptImage: it does not unpack.
+        """
+        ...
+
+    def write(
+        self,
+        location: ObjectLocation,
+        data: bytes,
+        *,
+        content_type: str,
+        cache_control: str | None,
+        metadata: Mapping[str, str],
+        if_generation: int,
+    ) -> None:
+        """Write an object where the name holds this generation, or nothing where it is 0.
+
+        Raises:
+            NameTaken: it holds something else.
+            BucketNotFound: there is no such bucket.
+        """
+        ...
+
+
+class CloudStore:
+    """`ObjectStore` on Cloud Storage, or on an emulator where STORAGE_EMULATOR_HOST names one.
+
+    One client for the process, shared by all threads.
+    """
+
+    def __init__(self, connections: int) -> None:
+        """Find the credentials; no request is made.
+
+        Args:
+            connections: how many calls are made at once. The client's default of 10 would open and throw away a
+                connection for every further one.
+
+        Raises:
+            CredentialsMissing: there are none.
+        """
+        # Without this the client asks for the bucket's metadata behind our back, which needs a further permission.
+        os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "1")
+        try:
+            self._client = storage.Client(project=None)
+        except google.auth.exceptions.DefaultCredentialsError as error:
+            raise CredentialsMissing(
+                "no Google credentials found. On Cloud Run they come with the service account; elsewhere run "
+                "'gcloud auth application-default login', or set STORAGE_EMULATOR_HOST to use an emulator"
+            ) from error
+        adapter = HTTPAdapter(pool_maxsize=connections, pool_block=True)
+        self._client._http.mount("https://", adapter)  # noqa: SLF001 - the documented way to widen its pool
+        self._client._http.mount("http://", adapter)  # noqa: SLF001
+
+    def list_objects(self, folder: FolderLocation) -> Iterator[StoredObject]:
+        """See `ObjectStore`."""
+        with _translated("list", folder, missing=BucketNotFound):
+            for blob in self._client.list_blobs(
+                folder.bucket,
+                prefix=folder.prefix or None,
+                page_size=_PAGE_SIZE,
+                fields=_SOURCE_FIELDS,
+                timeout=_TIMEOUT,
+                retry=_RETRY,
+            ):
+                yield _described(blob)
+
+    def stat(self, location: ObjectLocation, generation: int | None = None) -> StoredObject:
+        """See `ObjectStore`."""
+        blob = self._client.bucket(location.bucket).blob(location.name, generation=generation)
+        with _translated("describe", location, missing=ObjectNotFound):
+            blob.reload(timeout=_TIMEOUT, retry=_RETRY)
+        return _described(blob)
+
+    def read(self, found: StoredObject, max_bytes: int) -> bytes:
+        """See `ObjectStore`."""
+        blob = self._client.bucket(found.location.bucket).blob(found.location.name, generation=found.generation)
+        with _translated("read", found.location, missing=ObjectNotFound):
+            # Raw and in one piece: the client's other ways take several times the processor time.
+            data: bytes = blob.download_as_bytes(
+                raw_download=True, single_shot_download=True, timeout=_TIMEOUT, retry=_RETRY
+            )
+        if found.content_encoding == "gzip" and data.startswith(_GZIP_MAGIC):
+            return _unpack(data, max_bytes)
+        return data
+
+    def write(
+        self,
+        location: ObjectLocation,
+        data: bytes,
+        *,
+        content_type: str,
+        cache_control: str | None,
+        metadata: Mapping[str, str],
+        if_generation: int,
+    ) -> None:
+        """See `ObjectStore`."""
+        blob = self._client.bucket(location.bucket).blob(location.name)
+        blob.metadata = dict(metadata)
+        blob.cache_control = cache_control
+        with _translated("write", location, missing=BucketNotFound):
+            blob.upload_from_string(
+                data,
+                content_type=content_type,
+                if_generation_match=if_generation,
+                timeout=_TIMEOUT,
+                retry=_RETRY,
+            )
+
+
+def _described(blob: Any) -> StoredObject:  # noqa: ANN401 - the client has no types
+    return StoredObject(
+        location=ObjectLocation(blob.bucket.name, blob.name),
+        generation=blob.generation,
+        size=blob.size or 0,
+        created=blob.time_created,
+        content_type=blob.content_type or "",
+        content_encoding=blob.content_encoding or "",
+        metadata=blob.metadata or {},
+    )
+
+
+def _unpack(data: bytes, max_bytes: int) -> bytes:
+    unpacker = zlib.decompressobj(_GZIP_WINDOW)
+    try:
+        unpacked = unpacker.decompress(data, max_bytes + 1)
+    except zlib.error as error:
+        raise CorruptImage(f"it is stored gzip-encoded and cannot be unpacked: {error}") from error
+    if len(unpacked) > max_bytes:
+        raise SourceTooLarge(
+            f"it is stored gzip-encoded and unpacks to more than MAX_SOURCE_BYTES, which is {max_bytes:,}"
+        )
+    if not unpacker.eof:
+        raise CorruptImage("it is stored gzip-encoded and ends too early")
+    return unpacked
+
+
+@contextmanager
+def _translated(
+    action: str, location: ObjectLocation | FolderLocation, missing: type[ObjectNotFound | BucketNotFound]
+) -> Iterator[None]:
+    """Turn every exception of the client library into one of ours, with the cause chained.
+
+    Args:
+        action: what was tried, in a word.
+        location: with what.
+        missing: what a 404 means for this call.
+    """
+    what = f"cannot {action} {location}"
+    try:
+        yield
+    except api.NotFound as error:
+        if missing is BucketNotFound:
+            raise BucketNotFound(f"{what}: there is no bucket gs://{location.bucket}") from error
+        raise missing(f"{what}: it, or this generation of it, does not exist") from error
+    except api.PreconditionFailed as error:
+        raise NameTaken(f"{what}: the name holds another generation than expected") from error
+    except (api.Forbidden, api.Unauthorized) as error:
+        raise PermissionMissing(f"{what}: {_reason(error)}. {_ROLES[action]}") from error
+    except api.RetryError as error:
+        raise StorageUnavailable(f"{what}: {_reason(error)}") from error
+    except api.GoogleAPICallError as error:
+        kind = StorageRefused if error.code == HTTPStatus.BAD_REQUEST else StorageUnavailable
+        raise kind(f"{what}: {_reason(error)}") from error
+    except google.auth.exceptions.GoogleAuthError as error:
+        raise StorageUnavailable(f"{what}: no access token could be had: {error}") from error
+    except (
+        requests.RequestException,
+        urllib3.exceptions.HTTPError,
+        ConnectionError,
+        DataCorruption,
+    ) as error:
+        raise StorageUnavailable(f"{what}: {error}") from error
+
+
+_ROLES = {
+    "list": "Grant the service account roles/storage.objectViewer on the bucket",
+    "describe": "Grant the service account roles/storage.objectViewer on the bucket",
+    "read": "Grant the service account roles/storage.objectViewer on the bucket",
+    "write": "Grant the service account roles/storage.objectCreator on the bucket, "
+    "or roles/storage.objectUser where an existing thumbnail has to be replaced",
+}
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, api.RetryError) and error.cause:
+        return f"given up after {_RETRY_SECONDS} s of retries: {_reason(error.cause)}"
+    if isinstance(error, api.GoogleAPICallError):
+        return f"HTTP {error.code} from Cloud Storage"
+    return str(error)

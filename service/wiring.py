@@ -1,0 +1,84 @@
+"""From settings to a service that is ready: the one place that assembles."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Event
+
+from service.chunks import Chunk
+from service.locations import Hour, OutputFolder
+from service.pipeline import Limits, Output, Thumbnailer
+from service.runs import Run, RunDefaults, RunOrder, RunRequest
+from service.selection import Selection
+from service.settings import Settings
+from service.storage import CloudStore, ObjectStore
+from service.thumbnail import ThumbnailSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What the entry points call."""
+
+    thumbnailer: Thumbnailer
+    defaults: RunDefaults
+    images: ThreadPoolExecutor
+    """The one bound on images in flight in this process, whoever asks for them."""
+    concurrency: int
+    stopping: Event = field(default_factory=Event)
+    """Set once the process was told to end."""
+
+    def run(self, request: RunRequest, default_hour: Hour) -> Run:
+        """Make a run of a request.
+
+        Raises:
+            InvalidValue, OutsideFence: see `RunOrder.of`.
+        """
+        order = RunOrder.of(request, self.defaults, default_hour)
+        return Run(order, self.thumbnailer, self.images, self.concurrency)
+
+    def close(self) -> None:
+        """Wait for what is in flight, and take nothing more."""
+        self.stopping.set()
+        self.images.shutdown(cancel_futures=True)
+
+
+def build(settings: Settings, store: ObjectStore | None = None) -> Service:
+    """Assemble the service.
+
+    Args:
+        settings: checked ones.
+        store: instead of Cloud Storage.
+
+    Raises:
+        CredentialsMissing: there are none for Cloud Storage.
+    """
+    sizes = settings.thumbnail_sizes
+    outputs = [
+        Output(
+            ThumbnailSpec(box, settings.output_format, settings.output_quality),
+            OutputFolder(
+                settings.destination_bucket,
+                settings.input_folder,
+                settings.output_layout,
+                f"{box}/" if len(sizes) > 1 else "",
+            ),
+        )
+        for box in sizes
+    ]
+    thumbnailer = Thumbnailer(
+        # Two connections more than images: for listings.
+        store or CloudStore(settings.concurrency + 2),
+        Selection(settings.input_folder, settings.destination_bucket),
+        outputs,
+        Limits(settings.max_source_bytes, settings.max_image_pixels),
+        cache_control=settings.cache_control,
+    )
+    return Service(
+        thumbnailer,
+        RunDefaults(
+            settings.input_folder,
+            Chunk(settings.cloud_run_task_index, settings.cloud_run_task_count),
+            settings.cloud_run_execution,
+        ),
+        ThreadPoolExecutor(settings.concurrency, "image"),
+        settings.concurrency,
+    )
