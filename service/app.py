@@ -6,8 +6,8 @@ Translates only. What an event or a run does is in `pipeline.py` and `runs.py`.
 import asyncio
 import json
 from asyncio import wrap_future
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
@@ -39,7 +39,8 @@ from service.errors import (
 from service.events import NotOurs, decode
 from service.locations import Hour
 from service.pipeline import Outcome
-from service.runs import Run, RunReport, RunRequest
+from service.reports import Counts, RunReport
+from service.runs import Run, RunRequest
 from service.wiring import Service
 
 STATUS: dict[type[ServiceError], HTTPStatus] = {
@@ -63,6 +64,7 @@ NDJSON = "application/x-ndjson"
 _PLACE_WAIT_SECONDS = 60
 """How long an event waits for its turn. Pub/Sub takes a push back after 10 to 600 s."""
 _PROGRESS_SECONDS = 1.0
+_PROGRESS_FIELDS = {*Counts.model_fields, "elapsed_seconds"}
 _SCHEDULE_TIME = "X-CloudScheduler-ScheduleTime"
 
 log = structlog.get_logger()
@@ -129,8 +131,12 @@ def create_app(service: Service) -> FastAPI:
         ordered = service.run(_run_request(body), _default_hour(request))
         await to_thread.run_sync(ordered.prepare)
         if NDJSON in request.headers.get("accept", ""):
-            return StreamingResponse(_stream(ordered, service), media_type=NDJSON)
-        report = await _work(ordered, service, request.is_disconnected)
+            return StreamingResponse(_lines(ordered, service), media_type=NDJSON)
+        async with aclosing(_working(ordered, service)) as working:
+            async for done, _ in working:
+                if done or await request.is_disconnected():
+                    break
+        report = ordered.report()
         return Response(
             report.model_dump_json(exclude_none=True),
             HTTPStatus.OK if report.whole else HTTPStatus.SERVICE_UNAVAILABLE,
@@ -192,38 +198,29 @@ def _default_hour(request: Request) -> Hour:
     return Hour.of(moment)
 
 
-async def _work(run: Run, service: Service, is_gone: Callable[[], Awaitable[bool]]) -> RunReport:
-    """Work in a thread until done; stop early when the process ends or the caller has gone away."""
-    gone = Event()
-    work = asyncio.ensure_future(to_thread.run_sync(run.work, lambda: service.stopping.is_set() or gone.is_set()))
-    while not (await asyncio.wait({work}, timeout=_PROGRESS_SECONDS))[0]:
-        if await is_gone():
-            gone.set()
-    await work
-    return run.report()
+async def _working(run: Run, service: Service) -> AsyncGenerator[tuple[bool, RunReport]]:
+    """Work in a thread; yield (False, report) every second, and (True, report) at the end.
 
-
-async def _stream(run: Run, service: Service) -> AsyncIterator[str]:
-    gone = Event()
-    work = asyncio.ensure_future(to_thread.run_sync(run.work, lambda: service.stopping.is_set() or gone.is_set()))
+    Closing the generator stops the run, and so does the end of the process.
+    """
+    closed = Event()
+    work = asyncio.ensure_future(to_thread.run_sync(run.work, lambda: service.stopping.is_set() or closed.is_set()))
     try:
         while not (await asyncio.wait({work}, timeout=_PROGRESS_SECONDS))[0]:
-            progress = run.report().model_dump(
-                include={
-                    "discovered",
-                    "assigned",
-                    "created",
-                    "skipped",
-                    "rejected",
-                    "failed",
-                    "elapsed_seconds",
-                }
-            )
-            yield json.dumps({"progress": progress}) + "\n"
+            yield False, run.report()
         await work
-        yield run.report().model_dump_json(exclude_none=True) + "\n"
+        yield True, run.report()
     finally:
-        gone.set()
+        closed.set()
+
+
+async def _lines(run: Run, service: Service) -> AsyncIterator[str]:
+    async with aclosing(_working(run, service)) as working:
+        async for done, report in working:
+            if done:
+                yield report.model_dump_json(exclude_none=True) + "\n"
+            else:
+                yield json.dumps({"progress": report.model_dump(include=_PROGRESS_FIELDS)}) + "\n"
 
 
 async def _in_turn(service: Service, make: Callable[[], Outcome]) -> Outcome:

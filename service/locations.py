@@ -113,7 +113,9 @@ class Hour:
     @classmethod
     def of(cls, moment: datetime) -> Self:
         """The hour that an aware moment lies in."""
-        return cls(moment.astimezone(UTC).strftime("%Y%m%dT%HZ"))
+        utc = moment.astimezone(UTC)
+        # Not strftime, which writes years before 1000 with fewer digits on some systems.
+        return cls(f"{utc.year:04}{utc.month:02}{utc.day:02}T{utc.hour:02}Z")
 
     def __str__(self) -> str:
         return self.text

@@ -5,6 +5,7 @@ What the libraries log goes the same way.
 
 import logging
 import sys
+import warnings
 from typing import Literal
 
 import structlog
@@ -18,6 +19,8 @@ def configure_logs(level: str, form: Literal["json", "console"] | None) -> None:
         level: a name of the standard library's, such as `INFO`.
         form: None for JSON unless stdout is a terminal.
     """
+    # Pillow warns of every odd file; what matters of it is the image's outcome, which has its own line.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     to_console = form == "console" or (form is None and sys.stdout.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -1,4 +1,7 @@
-"""A whole folder, or one task's chunk of it: what a run is asked, how it goes, what it answers."""
+"""A whole folder, or one task's chunk of it: what a run is asked, and how it goes.
+
+Memory does not grow with the folder's images: they are taken from the listing as they are worked on.
+"""
 
 import hashlib
 import re
@@ -7,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import chain, islice
-from threading import BoundedSemaphore, Lock
+from threading import BoundedSemaphore
 from typing import Self
 
 import structlog
@@ -15,12 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.chunks import Chunk
 from service.errors import BucketNotFound, InternalError, InvalidValue, OutsideFence, RetryLater, ShuttingDown
-from service.locations import FolderLocation, Hour, ObjectLocation
+from service.locations import FolderLocation, Hour
 from service.pipeline import GENERATION_KEY, SPEC_KEY, Outcome, Result, Thumbnailer
+from service.reports import RunReport, Tally
 from service.selection import SOURCE_KEY, StoredObject
-
-LIST_LIMIT = 100
-"""How many rejections, failures and renamed thumbnails a report names; the counts are always whole."""
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -92,150 +93,6 @@ class RunOrder:
         return cls(run_id, folder, chunk, hour, request.overwrite, request.dry_run)
 
 
-class Problem(BaseModel):
-    """Why an image has no thumbnail, or a run did not come to its end."""
-
-    source: str
-    code: str
-    reason: str
-
-
-class Renamed(BaseModel):
-    """A thumbnail under another name than its source's, because another source holds that."""
-
-    source: str
-    thumbnail: str
-
-
-class Estimate(BaseModel):
-    """What the run would cost in requests and bytes, were it not a dry one."""
-
-    media_reads: int
-    writes: int
-    bytes_to_read: int
-
-
-class RunReport(BaseModel):
-    """How a run went, or how far it is: `assigned = created + skipped + rejected + failed` at its end."""
-
-    run_id: str
-    input_folder: str
-    output_folder: str
-    timestamp: str
-    task_index: int
-    task_count: int
-    dry_run: bool
-    discovered: int = Field(description="Images in the folder.")
-    assigned: int = Field(description="Those in this task's chunk.")
-    created: int = Field(description="In a dry run: those that would be.")
-    skipped: int = Field(description="An up-to-date thumbnail is there.")
-    rejected: int = Field(description="Will never work.")
-    failed: int = Field(description="May work later.")
-    renamed: int = Field(description="Of the thumbnails made or found, those with a suffix to the name.")
-    bytes_read: int
-    bytes_written: int
-    elapsed_seconds: float
-    rejections: list[Problem] = Field(description=f"The first {LIST_LIMIT}.")
-    failures: list[Problem] = Field(description=f"The first {LIST_LIMIT}.")
-    renames: list[Renamed] = Field(description=f"The first {LIST_LIMIT}.")
-    error: Problem | None = Field(None, description="Why the run ended before its end, where it did.")
-    estimate: Estimate | None = Field(None, description="Of a dry run.")
-
-    @property
-    def whole(self) -> bool:
-        """Whether nothing is left that a retry could mend."""
-        return not self.failed and self.error is None
-
-
-class Tally:
-    """Counts outcomes as they come, from any thread."""
-
-    def __init__(self, order: RunOrder, output_bucket: str) -> None:
-        """Start the clock."""
-        self._order = order
-        self._output_folder = f"gs://{output_bucket}/{order.hour}/"
-        self._started = time.monotonic()
-        self._lock = Lock()
-        self._counts = dict.fromkeys((Result.CREATED, Result.SKIPPED, Result.REJECTED), 0)
-        self._assigned = self._failed = self._renamed = self._bytes_read = self._bytes_written = 0
-        self._bytes_to_read = 0
-        self._rejections: list[Problem] = []
-        self._failures: list[Problem] = []
-        self._renames: list[Renamed] = []
-        self._error: Problem | None = None
-        self.discovered = 0
-
-    def add(self, outcome: Outcome) -> None:
-        """Count an image that was created, skipped or rejected."""
-        with self._lock:
-            self._assigned += 1
-            self._counts[outcome.result] += 1
-            self._bytes_read += outcome.bytes_read
-            self._bytes_written += outcome.bytes_written
-            if outcome.result is Result.REJECTED and len(self._rejections) < LIST_LIMIT:
-                self._rejections.append(Problem(source=str(outcome.source), code=outcome.code, reason=outcome.reason))
-            if outcome.renamed:
-                self._renamed += 1
-                if len(self._renames) < LIST_LIMIT:
-                    self._renames.append(
-                        Renamed(source=str(outcome.source), thumbnail=", ".join(map(str, outcome.thumbnails)))
-                    )
-
-    def fail(self, source: ObjectLocation, error: RetryLater) -> None:
-        """Count an image that may work later."""
-        with self._lock:
-            self._assigned += 1
-            self._failed += 1
-            if len(self._failures) < LIST_LIMIT:
-                self._failures.append(Problem(source=str(source), code=error.code, reason=str(error)))
-
-    def plan(self, size: int) -> None:
-        """Count the bytes that a dry run would read."""
-        with self._lock:
-            self._bytes_to_read += size
-
-    def end(self, error: RetryLater) -> None:
-        """Note why the run cannot go on."""
-        with self._lock:
-            self._error = Problem(source=str(self._order.folder), code=error.code, reason=str(error))
-
-    def report(self, outputs: int) -> RunReport:
-        """Return the state of things.
-
-        Args:
-            outputs: how many thumbnails are written of one image.
-        """
-        order = self._order
-        with self._lock:
-            created = self._counts[Result.CREATED]
-            return RunReport(
-                run_id=order.run_id,
-                input_folder=str(order.folder),
-                output_folder=self._output_folder,
-                timestamp=str(order.hour),
-                task_index=order.chunk.index,
-                task_count=order.chunk.count,
-                dry_run=order.dry_run,
-                discovered=self.discovered,
-                assigned=self._assigned,
-                created=created,
-                skipped=self._counts[Result.SKIPPED],
-                rejected=self._counts[Result.REJECTED],
-                failed=self._failed,
-                renamed=self._renamed,
-                bytes_read=self._bytes_read,
-                bytes_written=self._bytes_written,
-                elapsed_seconds=round(time.monotonic() - self._started, 3),
-                rejections=list(self._rejections),
-                failures=list(self._failures),
-                renames=list(self._renames),
-                error=self._error,
-                estimate=Estimate(media_reads=created, writes=created * outputs, bytes_to_read=self._bytes_to_read)
-                if order.dry_run
-                else None,
-            )
-
-
 class Run:
     """One run over one chunk: `prepare`, then `work`; `report` at any time, from any thread."""
 
@@ -253,13 +110,27 @@ class Run:
         self._executor = executor
         self._window = window
         self._slots = BoundedSemaphore(window)
-        self._tally = Tally(order, thumbnailer.outputs[0].folder.bucket)
+        self._tally = Tally()
+        self._started = time.monotonic()
+        self._hour_folder = FolderLocation(thumbnailer.outputs[0].folder.bucket, f"{order.hour}/")
         self._images: Iterator[StoredObject] = iter(())
         self._up_to_date: frozenset[bytes] | set[bytes] = frozenset()
 
     def report(self) -> RunReport:
         """How far it is, or how it went."""
-        return self._tally.report(len(self._thumbnailer.outputs))
+        order = self.order
+        return RunReport(
+            run_id=order.run_id,
+            input_folder=str(order.folder),
+            output_folder=str(self._hour_folder),
+            timestamp=str(order.hour),
+            task_index=order.chunk.index,
+            task_count=order.chunk.count,
+            dry_run=order.dry_run,
+            elapsed_seconds=round(time.monotonic() - self._started, 3),
+            estimate=self._tally.estimate(len(self._thumbnailer.outputs)) if order.dry_run else None,
+            **dict(self._tally.progress()),
+        )
 
     def prepare(self) -> None:
         """Find out what is there already, and get the first image.
@@ -313,14 +184,13 @@ class Run:
 
     def _counted(self, images: Iterator[StoredObject]) -> Iterator[StoredObject]:
         for found in images:
-            self._tally.discovered += 1
+            self._tally.discover()
             yield found
 
     def _existing(self) -> Iterator[bytes]:
         """The thumbnails of this folder's sources that are in the hour folder, as keys."""
-        bucket = self._thumbnailer.outputs[0].folder.bucket
         source_prefix = str(self.order.folder)
-        for found in self._thumbnailer.store.list_objects(FolderLocation(bucket, f"{self.order.hour}/")):
+        for found in self._thumbnailer.store.list_objects(self._hour_folder):
             source = found.metadata.get(SOURCE_KEY, "")
             if source.startswith(source_prefix):
                 folder, slash, _ = found.location.name.rpartition("/")
@@ -371,7 +241,7 @@ class Run:
 
     def _end(self, error: RetryLater) -> None:
         log.error("run cannot go on", run_id=self.order.run_id, code=error.code, reason=str(error))
-        self._tally.end(error)
+        self._tally.end(self.order.folder, error)
 
 
 def _key(folder: str, source: str, generation: str, spec: str) -> bytes:

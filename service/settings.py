@@ -31,11 +31,17 @@ def _parse_folder(value: str) -> FolderLocation:
 
 
 def _parse_bucket(value: str) -> str:
-    return check_bucket_name(value.removeprefix("gs://").removesuffix("/"), "OUTPUT_BUCKET")
+    try:
+        return check_bucket_name(value.removeprefix("gs://").removesuffix("/"), "OUTPUT_BUCKET")
+    except InvalidValue as error:
+        raise InvalidValue("OUTPUT_BUCKET", value, error.problem) from None
 
 
 def _parse_sizes(value: str) -> tuple[Box, ...]:
-    boxes = tuple(Box.parse(size.strip()) for size in value.split(","))
+    try:
+        boxes = tuple(Box.parse(size.strip()) for size in value.split(","))
+    except InvalidValue as error:
+        raise InvalidValue("THUMBNAIL_SIZES", value, f"has the size {error.value!r}, which {error.problem}") from None
     if len(set(boxes)) < len(boxes):
         raise InvalidValue("THUMBNAIL_SIZES", value, "names a size twice")
     return boxes

@@ -239,8 +239,8 @@ def _translated(
     except api.RetryError as error:
         raise StorageUnavailable(f"{what}: {_reason(error)}") from error
     except api.GoogleAPICallError as error:
-        kind = StorageRefused if error.code == HTTPStatus.BAD_REQUEST else StorageUnavailable
-        raise kind(f"{what}: {_reason(error)}") from error
+        refused = error.code == HTTPStatus.BAD_REQUEST and isinstance(location, ObjectLocation)
+        raise (StorageRefused if refused else StorageUnavailable)(f"{what}: {_reason(error)}") from error
     except google.auth.exceptions.GoogleAuthError as error:
         raise StorageUnavailable(f"{what}: no access token could be had: {error}") from error
     except (

@@ -163,7 +163,7 @@ def make_thumbnails(data: bytes, specs: Sequence[ThumbnailSpec], *, max_pixels: 
         PictureTooLarge: its header says that it has more than `max_pixels`.
         CorruptImage: it cannot be decoded to its end.
     """
-    with _rejecting_damage():
+    with _rejecting_damage(data):
         picture = _open(data)
         if (pixels := picture.width * picture.height) > max_pixels:
             raise PictureTooLarge(
@@ -185,17 +185,24 @@ def make_thumbnails(data: bytes, specs: Sequence[ThumbnailSpec], *, max_pixels: 
 
 
 @contextmanager
-def _rejecting_damage() -> Iterator[None]:
+def _rejecting_damage(data: bytes) -> Iterator[None]:
     """Pillow's decoders meet damage with many kinds of exceptions; all of them mean the same here."""
     try:
         yield
     except UnidentifiedImageError as error:
+        if _begins_like_an_image(data):
+            raise CorruptImage("it cannot be decoded: its header is cut off or damaged") from error
         raise UnsupportedFormat(f"the bytes are of none of these formats: {', '.join(READABLE)}") from error
     except (
         OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, OverflowError, EOFError, AttributeError,
         struct.error, MemoryError, Image.DecompressionBombError,
     ) as error:  # fmt: skip
         raise CorruptImage(f"it cannot be decoded: {str(error) or type(error).__name__}") from error
+
+
+def _begins_like_an_image(data: bytes) -> bool:
+    """Whether the first bytes are those of a readable format; Pillow's own check of them."""
+    return any(accept(data[:16]) is True for name in READABLE if (accept := Image.OPEN[name][1]))
 
 
 def _open(data: bytes) -> Image.Image:
@@ -205,7 +212,9 @@ def _open(data: bytes) -> Image.Image:
 
 
 def _orientation(picture: Image.Image) -> int:
-    """EXIF orientation, 1 to 8; what is unreadable or absurd counts as upright."""
+    """EXIF orientation of the pixels as they will be decoded, 1 to 8; unreadable or absurd counts as upright."""
+    if picture.format == "TIFF":
+        return 1  # Pillow turns the pixels of this format itself, and its size is the upright one.
     try:
         value = picture.getexif().get(_ORIENTATION, 1)
     except (OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, struct.error):

@@ -1,0 +1,147 @@
+"""What a run answers: its counts, and what became of the images that have no thumbnail.
+
+Counting alone; nothing here knows how an image is made.
+"""
+
+from threading import Lock
+
+from pydantic import BaseModel, Field
+
+from service.errors import RetryLater
+from service.locations import FolderLocation, ObjectLocation
+from service.pipeline import Outcome, Result
+
+LIST_LIMIT = 100
+"""How many rejections, failures and renamed thumbnails a report names; the counts are always whole."""
+
+
+class Problem(BaseModel):
+    """Why an image has no thumbnail, or a run did not come to its end."""
+
+    source: str
+    code: str
+    reason: str
+
+
+class Renamed(BaseModel):
+    """A thumbnail under another name than its source's, because another source holds that."""
+
+    source: str
+    thumbnail: str
+
+
+class Estimate(BaseModel):
+    """What the run would cost in requests and bytes, were it not a dry one."""
+
+    media_reads: int
+    writes: int
+    bytes_to_read: int
+
+
+class Counts(BaseModel):
+    """How far a run is: `assigned = created + skipped + rejected + failed`."""
+
+    discovered: int = Field(0, description="Images in the folder.")
+    assigned: int = Field(0, description="Those in this task's chunk.")
+    created: int = Field(0, description="In a dry run: those that would be.")
+    skipped: int = Field(0, description="An up-to-date thumbnail is there.")
+    rejected: int = Field(0, description="Will never work.")
+    failed: int = Field(0, description="May work later.")
+    renamed: int = Field(0, description="Of those made, the ones with a suffix to the name.")
+    bytes_read: int = 0
+    bytes_written: int = 0
+
+
+class Progress(Counts):
+    """The counts, and what became of the images that have no thumbnail of their own name."""
+
+    rejections: list[Problem] = Field([], description=f"The first {LIST_LIMIT}.")
+    failures: list[Problem] = Field([], description=f"The first {LIST_LIMIT}.")
+    renames: list[Renamed] = Field([], description=f"The first {LIST_LIMIT}.")
+    error: Problem | None = Field(None, description="Why the run ended before its end, where it did.")
+
+
+class RunReport(Progress):
+    """What a run was, and how it went."""
+
+    run_id: str
+    input_folder: str
+    output_folder: str
+    timestamp: str
+    task_index: int
+    task_count: int
+    dry_run: bool
+    elapsed_seconds: float
+    estimate: Estimate | None = Field(None, description="Of a dry run.")
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is left that a retry could mend."""
+        return not self.failed and self.error is None
+
+
+class Tally:
+    """Counts outcomes as they come, from any thread."""
+
+    def __init__(self) -> None:
+        """Start at nothing."""
+        self._lock = Lock()
+        self._so_far = Progress()
+        self._bytes_to_read = 0
+
+    def discover(self) -> None:
+        """Count an image of the folder."""
+        with self._lock:
+            self._so_far.discovered += 1
+
+    def add(self, outcome: Outcome) -> None:
+        """Count an image that was created, skipped or rejected."""
+        with self._lock:
+            so_far = self._so_far
+            so_far.assigned += 1
+            so_far.bytes_read += outcome.bytes_read
+            so_far.bytes_written += outcome.bytes_written
+            if outcome.result is Result.CREATED:
+                so_far.created += 1
+            elif outcome.result is Result.SKIPPED:
+                so_far.skipped += 1
+            else:
+                so_far.rejected += 1
+                if len(so_far.rejections) < LIST_LIMIT:
+                    so_far.rejections.append(
+                        Problem(source=str(outcome.source), code=outcome.code, reason=outcome.reason)
+                    )
+            if outcome.renamed:
+                so_far.renamed += 1
+                if len(so_far.renames) < LIST_LIMIT:
+                    thumbnails = ", ".join(map(str, outcome.thumbnails))
+                    so_far.renames.append(Renamed(source=str(outcome.source), thumbnail=thumbnails))
+
+    def fail(self, source: ObjectLocation, error: RetryLater) -> None:
+        """Count an image that may work later."""
+        with self._lock:
+            self._so_far.assigned += 1
+            self._so_far.failed += 1
+            if len(self._so_far.failures) < LIST_LIMIT:
+                self._so_far.failures.append(Problem(source=str(source), code=error.code, reason=str(error)))
+
+    def plan(self, size: int) -> None:
+        """Count the bytes that a dry run would read."""
+        with self._lock:
+            self._bytes_to_read += size
+
+    def end(self, folder: FolderLocation, error: RetryLater) -> None:
+        """Note why the run over a folder cannot go on."""
+        with self._lock:
+            self._so_far.error = Problem(source=str(folder), code=error.code, reason=str(error))
+
+    def progress(self) -> Progress:
+        """Return a copy of how far it is."""
+        with self._lock:
+            return self._so_far.model_copy(deep=True)
+
+    def estimate(self, outputs: int) -> Estimate:
+        """Return what the images counted as created would cost, at so many thumbnails each."""
+        with self._lock:
+            created = self._so_far.created
+            return Estimate(media_reads=created, writes=created * outputs, bytes_to_read=self._bytes_to_read)

@@ -1,0 +1,120 @@
+"""An object store in memory, with the preconditions of Cloud Storage; `test_storage.py` holds both to one contract."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from threading import RLock
+
+from service.errors import BucketNotFound, NameTaken, ObjectNotFound, RetryLater
+from service.locations import FolderLocation, ObjectLocation
+from service.selection import StoredObject
+
+EPOCH = datetime(2025, 12, 3, 15, 0, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Held:
+    """One live object."""
+
+    described: StoredObject
+    data: bytes
+    cache_control: str | None
+
+
+class MemoryStore:
+    """`ObjectStore` in a dict. Counts its calls by kind, and can be told to fail."""
+
+    def __init__(self, *buckets: str) -> None:
+        self._buckets: dict[str, dict[str, Held]] = {bucket: {} for bucket in buckets}
+        self._lock = RLock()
+        self._generations = count(1)
+        self.calls: Counter[str] = Counter()
+        self.fault: Callable[[str, ObjectLocation | FolderLocation], RetryLater | NameTaken | None] = lambda *_: None
+
+    def _called(self, kind: str, location: ObjectLocation | FolderLocation) -> None:
+        with self._lock:
+            self.calls[kind] += 1
+        if error := self.fault(kind, location):
+            raise error
+
+    def put(
+        self,
+        uri: str,
+        data: bytes,
+        content_type: str = "image/jpeg",
+        *,
+        metadata: Mapping[str, str] | None = None,
+        cache_control: str | None = None,
+    ) -> StoredObject:
+        """Put an object there, whatever is there."""
+        bucket, _, name = uri.removeprefix("gs://").partition("/")
+        with self._lock:
+            generation = next(self._generations)
+            described = StoredObject(
+                ObjectLocation(bucket, name),
+                generation,
+                len(data),
+                EPOCH + timedelta(seconds=generation),
+                content_type=content_type,
+                metadata=dict(metadata or {}),
+            )
+            self._buckets[bucket][name] = Held(described, data, cache_control)
+            return described
+
+    def delete(self, uri: str) -> None:
+        bucket, _, name = uri.removeprefix("gs://").partition("/")
+        with self._lock:
+            del self._buckets[bucket][name]
+
+    def held(self, uri: str) -> Held:
+        bucket, _, name = uri.removeprefix("gs://").partition("/")
+        return self._buckets[bucket][name]
+
+    def names(self, bucket: str, prefix: str = "") -> list[str]:
+        return sorted(name for name in self._buckets[bucket] if name.startswith(prefix))
+
+    def list_objects(self, folder: FolderLocation) -> Iterator[StoredObject]:
+        self._called("list", folder)
+        if folder.bucket not in self._buckets:
+            raise BucketNotFound(f"there is no bucket gs://{folder.bucket}")
+        for name in sorted(self._buckets[folder.bucket], key=str.encode):
+            held = self._buckets[folder.bucket].get(name)
+            if held and name.startswith(folder.prefix):
+                yield held.described
+
+    def stat(self, location: ObjectLocation, generation: int | None = None) -> StoredObject:
+        self._called("stat", location)
+        held = self._buckets.get(location.bucket, {}).get(location.name)
+        if held is None or generation not in (None, held.described.generation):
+            raise ObjectNotFound(f"{location} is not there")
+        return held.described
+
+    def read(self, found: StoredObject, max_bytes: int) -> bytes:
+        self._called("read", found.location)
+        held = self._buckets.get(found.location.bucket, {}).get(found.location.name)
+        if held is None or held.described.generation != found.generation:
+            raise ObjectNotFound(f"{found.location} is not there")
+        assert len(held.data) <= max_bytes, "larger sources are rejected unread"
+        return held.data
+
+    def write(
+        self,
+        location: ObjectLocation,
+        data: bytes,
+        *,
+        content_type: str,
+        cache_control: str | None,
+        metadata: Mapping[str, str],
+        if_generation: int,
+    ) -> None:
+        self._called("write", location)
+        with self._lock:
+            bucket = self._buckets.get(location.bucket)
+            if bucket is None:
+                raise BucketNotFound(f"there is no bucket gs://{location.bucket}")
+            held = bucket.get(location.name)
+            if (held.described.generation if held else 0) != if_generation:
+                raise NameTaken(f"{location} holds another generation")
+            self.put(str(location), data, content_type, metadata=metadata, cache_control=cache_control)

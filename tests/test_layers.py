@@ -1,0 +1,68 @@
+"""Which module may import which: the picture in this table is kept true here."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import service
+
+ROOT = Path(service.__file__).parent
+
+CORE = {"errors", "locations", "chunks", "selection", "thumbnail", "events"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "__init__": set(),
+    "errors": set(),
+    "logs": set(),
+    "locations": {"errors"},
+    "chunks": {"errors"},
+    "thumbnail": {"errors"},
+    "selection": {"locations"},
+    "events": {"errors", "locations", "selection"},
+    "storage": {"errors", "locations", "selection"},
+    "pipeline": CORE | {"storage"},
+    "reports": CORE | {"pipeline"},
+    "runs": CORE | {"storage", "pipeline", "reports"},
+    "settings": {"errors", "locations", "thumbnail"},
+    "wiring": CORE | {"storage", "pipeline", "reports", "runs", "settings", "logs"},
+    "app": CORE | {"pipeline", "reports", "runs", "settings", "logs", "wiring"},
+    "job": CORE | {"pipeline", "reports", "runs", "settings", "logs", "wiring"},
+    "__main__": {"app", "job", "errors", "logs", "settings", "wiring"},
+}
+ONLY_THERE = {
+    "google": "storage",
+    "requests": "storage",
+    "urllib3": "storage",
+    "PIL": "thumbnail",
+    "cloudevents": "events",
+}
+MODULES = sorted(path for path in ROOT.glob("*.py"))
+
+
+def _imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+            if node.module == "service":
+                found.update(f"service.{alias.name}" for alias in node.names)
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
+    ours = {name.removeprefix("service.") for name in _imports(path) if name.startswith("service.")}
+    assert ours <= MAY_IMPORT[path.stem]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_a_vendor_has_one_door(path: Path) -> None:
+    vendors = {name.partition(".")[0] for name in _imports(path)}
+    assert {vendor for vendor, owner in ONLY_THERE.items() if vendor in vendors and owner != path.stem} == set()
+
+
+def test_only_the_settings_read_the_environment_and_only_the_storage_client_needs_a_word_in_it() -> None:
+    readers = {path.stem for path in MODULES if "os.environ" in path.read_text()}
+    assert readers <= {"storage"}

@@ -1,0 +1,64 @@
+import pytest
+
+from service.locations import FolderLocation, ObjectLocation
+from service.selection import SOURCE_KEY, Selection, StoredObject
+from tests.fakes import EPOCH
+
+SELECTION = Selection(FolderLocation("photos", "in/"), "thumbs")
+AT_THE_ROOT = Selection(FolderLocation("photos"), "photos")
+
+
+def found(name: str, content_type: str = "image/jpeg", bucket: str = "photos", **metadata: str) -> StoredObject:
+    return StoredObject(ObjectLocation(bucket, name), 1, 10, EPOCH, content_type=content_type, metadata=metadata)
+
+
+@pytest.mark.parametrize(
+    ("name", "content_type"),
+    [
+        ("in/x.jpg", "image/jpeg"),
+        ("in/x", "image/jpg"),
+        ("in/x", "IMAGE/PNG; q=1"),
+        ("in/x.JPG", ""),
+        ("in/x.heic", "application/octet-stream"),
+        ("in/x.webp", "binary/octet-stream"),
+        ("in/a.b/x.tif", "application/x-www-form-urlencoded"),
+        ("in/20251203T15Z/x.jpg", "image/jpeg"),
+    ],
+)
+def test_an_image_inside_the_fence_is_a_source(name: str, content_type: str) -> None:
+    assert SELECTION.objection(found(name, content_type)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content_type", "reason"),
+    [
+        ("other/x.jpg", "image/jpeg", "outside gs://photos/in/"),
+        ("index/x.jpg", "image/jpeg", "outside"),
+        ("in/", "image/jpeg", "placeholder"),
+        ("in/a/", "", "placeholder"),
+        ("in/x.txt", "text/plain", "not an image"),
+        ("in/x.jpg", "text/plain", "not an image"),
+        ("in/x", "", "not an image"),
+        ("in/jpg", "", "not an image"),
+        ("in/.jpg/x", "", "not an image"),
+        ("in/movie.mp4", "video/mp4", "not an image"),
+    ],
+)
+def test_anything_else_is_not_and_the_reason_says_why(name: str, content_type: str, reason: str) -> None:
+    assert reason in (SELECTION.objection(found(name, content_type)) or "")
+
+
+def test_an_output_is_known_by_its_metadata_alone() -> None:
+    assert "gs://photos/in/x.jpg" in (
+        SELECTION.objection(found("in/copy-of-a-thumbnail.jpg", **{SOURCE_KEY: "gs://photos/in/x.jpg"})) or ""
+    )
+
+
+@pytest.mark.parametrize("name", ["20251203T15Z/x.jpg", "20251203T15Z/20x20/x.jpg", "thumbnail-runs/r/plan.json"])
+def test_an_output_is_known_by_its_name_alone_in_the_output_bucket(name: str) -> None:
+    assert "writes to" in (AT_THE_ROOT.objection(found(name)) or "")
+
+
+def test_a_folder_that_looks_like_an_hour_is_a_source_where_output_goes_to_another_bucket() -> None:
+    elsewhere = Selection(FolderLocation("photos"), "thumbs")
+    assert elsewhere.objection(found("20251203T15Z/x.jpg")) is None

@@ -1,0 +1,110 @@
+import pytest
+
+from service.errors import WrongSettings
+from service.locations import FolderLocation, Layout
+from service.settings import Settings, load_settings
+from service.thumbnail import Box, OutputFormat
+
+
+@pytest.fixture(autouse=True)
+def _only_these(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def load(monkeypatch: pytest.MonkeyPatch, **values: str) -> Settings:
+    monkeypatch.setenv("INPUT_FOLDER", "gs://photos/in")
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    return load_settings()
+
+
+def test_the_input_folder_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(monkeypatch)
+    assert settings.input_folder == FolderLocation("photos", "in/")
+    assert settings.destination_bucket == "photos"
+    assert settings.output_layout is Layout.FLAT
+    assert settings.thumbnail_sizes == (Box(100, 100),)
+    assert settings.output_format is OutputFormat.ORIGINAL
+    assert settings.max_source_bytes == 64 * 1024 * 1024
+    assert settings.max_image_pixels == 100_000_000
+    assert (settings.cloud_run_task_index, settings.cloud_run_task_count) == (0, 1)
+    assert settings.port == 8080
+    assert 1 <= settings.concurrency <= 32
+
+
+def test_values_are_read_in_the_ways_people_write_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(
+        monkeypatch,
+        OUTPUT_BUCKET="gs://thumbs/",
+        OUTPUT_LAYOUT="TREE",
+        THUMBNAIL_SIZES="100x100, 400x300",
+        OUTPUT_FORMAT="WebP",
+        MAX_SOURCE_BYTES="16MiB",
+        LOG_LEVEL="debug",
+        CACHE_CONTROL="public, max-age=3600",
+        ANIMATED="false",
+        IMAGE_DETECTION="metadata",
+        CONCURRENCY="",
+    )
+    assert settings.destination_bucket == "thumbs"
+    assert settings.output_layout is Layout.TREE
+    assert settings.thumbnail_sizes == (Box(100, 100), Box(400, 300))
+    assert settings.output_format is OutputFormat.WEBP
+    assert settings.max_source_bytes == 16 * 1024 * 1024
+    assert settings.log_level == "DEBUG"
+    assert settings.cache_control == "public, max-age=3600"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("INPUT_FOLDER", "photos/in"),
+        ("INPUT_FOLDER", "gs://x"),
+        ("INPUT_FOLDER", "gs://photos/20251203T15Z"),
+        ("INPUT_FOLDER", "gs://photos/thumbnail-runs/x"),
+        ("OUTPUT_BUCKET", "gs://thumbs/folder"),
+        ("OUTPUT_LAYOUT", "nested"),
+        ("THUMBNAIL_SIZES", "100"),
+        ("THUMBNAIL_SIZES", "100x100,"),
+        ("THUMBNAIL_SIZES", "100x100,100x100"),
+        ("THUMBNAIL_SIZES", "0x100"),
+        ("OUTPUT_FORMAT", "bmp"),
+        ("OUTPUT_QUALITY", "0"),
+        ("OUTPUT_QUALITY", "101"),
+        ("OUTPUT_QUALITY", "high"),
+        ("CONCURRENCY", "0"),
+        ("MAX_SOURCE_BYTES", "0"),
+        ("MAX_SOURCE_BYTES", "much"),
+        ("MAX_IMAGE_PIXELS", "-1"),
+        ("LOG_LEVEL", "LOUD"),
+        ("LOG_FORMAT", "xml"),
+        ("PORT", "0"),
+        ("PORT", "http"),
+        ("CLOUD_RUN_TASK_INDEX", "-1"),
+        ("CLOUD_RUN_TASK_INDEX", "1"),
+        ("CLOUD_RUN_TASK_COUNT", "0"),
+        ("STORAGE_EMULATOR_HOST", "127.0.0.1:4443"),
+        ("ANIMATED", "true"),
+        ("IMAGE_DETECTION", "content"),
+        ("MEMORY_BUDGET", "1GiB"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_name_and_itself(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    with pytest.raises(WrongSettings) as caught:
+        load(monkeypatch, **{name: value})
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{name}: ")
+    assert value.lower() in line.lower()
+
+
+def test_all_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THUMBNAIL_SIZES", "big")
+    monkeypatch.setenv("PORT", "none")
+    with pytest.raises(WrongSettings) as caught:
+        load_settings()
+    lines = str(caught.value).splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["INPUT_FOLDER", "PORT", "THUMBNAIL_SIZES"]
+    assert "gs://my-bucket/photos" in lines[0]
