@@ -1,5 +1,6 @@
 """Starts the HTTP service on $PORT."""
 
+import signal
 import sys
 from types import FrameType
 
@@ -24,8 +25,14 @@ class _Server(uvicorn.Server):
         self._service = service
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End in order at the first signal, at once at a second Ctrl-C.
+
+        Not uvicorn's own, which sends itself the signal again at the end and so dies of it instead of returning.
+        """
+        del frame
         self._service.stopping.set()
-        super().handle_exit(sig, frame)
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
 
 
 def main() -> int:

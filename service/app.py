@@ -160,8 +160,11 @@ def create_app(service: Service) -> FastAPI:
             log.error("event rejected", code=error.code, reason=str(error))
             return EventAnswer(outcome="rejected", code=error.code, reason=str(error))
         if isinstance(event, NotOurs):
-            return EventAnswer(outcome="ignored", reason=event.reason)
-        return _event_answer(await _in_turn(service, partial(service.thumbnailer.handle, event)))
+            answer = EventAnswer(outcome="ignored", reason=event.reason)
+        else:
+            answer = _event_answer(await _in_turn(service, partial(service.thumbnailer.handle, event)))
+        log.debug("event", **answer.model_dump(exclude_none=True))
+        return answer
 
     return app
 
@@ -269,8 +272,8 @@ async def _answer_service_error(_: Request, error: ServiceError) -> Response:
     return JSONResponse(problem.model_dump(exclude_none=True), status_of(error), headers)
 
 
-async def _answer_unforeseen(_: Request, error: Exception) -> Response:
-    log.error("defect", exc_info=error)
+async def _answer_unforeseen(_: Request, __: Exception) -> Response:
+    """The server logs the traceback; the caller gets none of it."""
     return JSONResponse(
         {"code": "internal_error", "reason": "a defect of the service; its log has the traceback"},
         HTTPStatus.INTERNAL_SERVER_ERROR,

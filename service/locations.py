@@ -73,7 +73,7 @@ class FolderLocation:
         try:
             check_bucket_name(bucket, field)
         except InvalidValue as error:
-            raise InvalidValue(field, text, f"has a bucket name that cannot be: {error.problem}") from None
+            raise InvalidValue(field, text, f"has the bucket {bucket!r}, which {error.problem}") from None
         if prefix and not prefix.endswith("/"):
             prefix += "/"
         if len(prefix.encode()) > MAX_NAME_BYTES:

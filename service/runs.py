@@ -141,13 +141,14 @@ class Run:
             BucketNotFound: of the input or the output.
         """
         try:
-            if not self.order.overwrite:
-                self._up_to_date = set(self._existing())
             images = self._counted(self._list_images())
             if self.order.chunk.count > 1:
                 span = self.order.chunk.of(sum(1 for _ in images))
                 images = islice(self._list_images(), span.start, span.stop)
+            # A first look at the input, so that what is wrong with it is said before what is wrong with the output.
             first = next(images, None)
+            if not self.order.overwrite:
+                self._up_to_date = set(self._existing())
             self._images = iter(()) if first is None else chain([first], images)
         except BucketNotFound:
             raise

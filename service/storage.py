@@ -54,8 +54,12 @@ _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 class ObjectStore(Protocol):
     """What the service needs of an object store.
 
-    Each call may raise StorageUnavailable, PermissionMissing or StorageRefused.
+    Each call but `close` may raise StorageUnavailable, PermissionMissing or StorageRefused.
     """
+
+    def close(self) -> None:
+        """Let go of all connections; nothing is called after that."""
+        ...
 
     def list_objects(self, folder: FolderLocation) -> Iterator[StoredObject]:
         """Yield the live objects of a folder in the order of their names' UTF-8 bytes, page by page.
@@ -127,9 +131,15 @@ class CloudStore:
                 "no Google credentials found. On Cloud Run they come with the service account; elsewhere run "
                 "'gcloud auth application-default login', or set STORAGE_EMULATOR_HOST to use an emulator"
             ) from error
-        adapter = HTTPAdapter(pool_maxsize=connections, pool_block=True)
-        self._client._http.mount("https://", adapter)  # noqa: SLF001 - the documented way to widen its pool
-        self._client._http.mount("http://", adapter)  # noqa: SLF001
+        session = self._client._http  # noqa: SLF001 - the documented way to widen its pool
+        adapter = HTTPAdapter(pool_maxsize=connections)
+        session.mount("https://", adapter)
+        session.mount("http://", adapter)
+        session.hooks["response"].append(_drain_error)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
 
     def list_objects(self, folder: FolderLocation) -> Iterator[StoredObject]:
         """See `ObjectStore`."""
@@ -185,6 +195,12 @@ class CloudStore:
                 timeout=_TIMEOUT,
                 retry=_RETRY,
             )
+
+
+def _drain_error(response: requests.Response, *_: object, **__: object) -> None:
+    """Read an error's body at once: the client leaves that of a download unread, and its connection is then lost."""
+    if not response.ok:
+        response.content  # noqa: B018 - the property reads
 
 
 def _described(blob: Any) -> StoredObject:  # noqa: ANN401 - the client has no types

@@ -35,7 +35,15 @@ from PIL import (
 
 from service.errors import CorruptImage, InvalidValue, PictureTooLarge, UnsupportedFormat
 
-READABLE = tuple(
+try:
+    import pi_heif
+except ImportError:
+    _HEIF: tuple[str, ...] = ()
+else:
+    pi_heif.register_heif_opener()
+    _HEIF = ("HEIF",)
+
+READABLE = _HEIF + tuple(
     plugin.format
     for plugin in (
         JpegImagePlugin.JpegImageFile,
@@ -51,7 +59,9 @@ READABLE = tuple(
         QoiImagePlugin.QoiImageFile,
     )
 )
-"""Pillow's names of the formats that are read. No other decoder is ever tried on a file."""
+"""Pillow's names of the formats that are read; HEIF where the extra `heif` is installed. No other decoder is tried."""
+
+_HEIC_SIGNATURES = frozenset(b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"))
 
 _SHRINK_GAP = 2.0
 """How much larger than the thumbnail the cheap first reduction leaves the picture (Pillow's `reducing_gap`)."""
@@ -192,7 +202,8 @@ def _rejecting_damage(data: bytes) -> Iterator[None]:
     except UnidentifiedImageError as error:
         if _begins_like_an_image(data):
             raise CorruptImage("it cannot be decoded: its header is cut off or damaged") from error
-        raise UnsupportedFormat(f"the bytes are of none of these formats: {', '.join(READABLE)}") from error
+        hint = "; HEIC needs the extra 'heif'" if data[4:12] in _HEIC_SIGNATURES and not _HEIF else ""
+        raise UnsupportedFormat(f"the bytes are of none of these formats: {', '.join(READABLE)}{hint}") from error
     except (
         OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, OverflowError, EOFError, AttributeError,
         struct.error, MemoryError, Image.DecompressionBombError,

@@ -39,6 +39,7 @@ class Service:
         """Wait for what is in flight, and take nothing more."""
         self.stopping.set()
         self.images.shutdown(cancel_futures=True)
+        self.thumbnailer.store.close()
 
 
 def build(settings: Settings, store: ObjectStore | None = None) -> Service:

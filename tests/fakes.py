@@ -75,6 +75,9 @@ class MemoryStore:
     def names(self, bucket: str, prefix: str = "") -> list[str]:
         return sorted(name for name in self._buckets[bucket] if name.startswith(prefix))
 
+    def close(self) -> None:
+        """Nothing to let go of."""
+
     def list_objects(self, folder: FolderLocation) -> Iterator[StoredObject]:
         self._called("list", folder)
         if folder.bucket not in self._buckets:

@@ -1,5 +1,9 @@
+import io
 import itertools
+import subprocess
+import sys
 
+import pillow_heif
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -212,6 +216,29 @@ def test_every_png_mode_is_shrunk_smoothly(mode: str) -> None:
     assert isinstance(low, int)
     assert isinstance(high, int)
     assert 118 <= low <= high <= 138
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_an_iphone_photo_stands_upright(orientation: int) -> None:
+    picture, exif = lying(quadrants(600, 300), orientation)
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(picture).save(buffer, exif=exif, quality=90)
+    thumbnail = made(buffer.getvalue(), ThumbnailSpec(Box(100, 40)))
+    assert (thumbnail.width, thumbnail.height) == (80, 40)
+    assert (thumbnail.content_type, thumbnail.new_extension) == ("image/jpeg", ".jpg")
+    assert looks_like_quadrants(opened(thumbnail.data))
+
+
+def test_without_the_extra_an_iphone_photo_is_refused_with_its_name() -> None:
+    """In a process of its own, in which the package is not to be found."""
+    program = (
+        "import sys; sys.modules['pi_heif'] = None\n"
+        "from service.thumbnail import make_thumbnails, ThumbnailSpec\n"
+        "make_thumbnails(b'\\0\\0\\0\\x18ftypheic' + bytes(50), [ThumbnailSpec()], max_pixels=10)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "UnsupportedFormat" in done.stderr
+    assert "extra 'heif'" in done.stderr
 
 
 def test_several_thumbnails_come_of_one_decoding() -> None:

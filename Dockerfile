@@ -1,0 +1,38 @@
+FROM python:3.13-slim AS builder
+
+# The system's certificates: a build may have to go through a proxy that has its own.
+# Bytecode is not checked against its source: nothing edits the source of an image, and builders that round the times of
+# copied files would make all of it look stale, which costs as much as having none.
+ENV UV_LINK_MODE=copy \
+    UV_PYTHON_DOWNLOADS=never \
+    UV_SYSTEM_CERTS=1 \
+    PYC_INVALIDATION_MODE=UNCHECKED_HASH
+
+WORKDIR /app
+RUN pip install --no-cache-dir --root-user-action=ignore uv
+
+COPY pyproject.toml uv.lock ./
+RUN uv sync --locked --no-dev --no-install-project --extra heif --compile-bytecode
+
+COPY service service
+RUN python -m compileall -q --invalidation-mode unchecked-hash service
+
+
+# The builder's image again: its environment refers to the interpreter by its path.
+FROM python:3.13-slim
+
+WORKDIR /app
+ENV PATH="/app/.venv/bin:$PATH"
+
+COPY --from=builder /app/.venv .venv
+COPY --from=builder /app/service service
+
+# The Python images come without the standard library's bytecode, and the user below may not write any. Importing both
+# programs leaves that of the modules they need; without it a start takes twice as long.
+RUN ["python", "-c", "import service.__main__, service.job"]
+
+# A number, by which a platform can tell that this is not root. It owns no file: the code cannot be changed from inside.
+USER 65532:65532
+
+# Exec form: Python is process 1 and gets the platform's SIGTERM. The job is `python -m service.job`.
+CMD ["python", "-m", "service"]

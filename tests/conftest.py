@@ -1,0 +1,109 @@
+"""What tests over real HTTP share: the storage emulator, a bucket of one's own, a proxy, the served application."""
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any, Protocol
+
+import httpx
+import pytest
+import uvicorn
+from google.cloud.storage.retry import DEFAULT_RETRY
+
+from service.app import create_app
+from service.demo.emulators import free_port, local_client, make_bucket, storage_emulator, upload
+from service.settings import Settings
+from service.wiring import Service, build
+from tests.proxy import Proxy, proxied
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[str]:
+    """The URL of a storage emulator."""
+    with storage_emulator() as url:
+        yield url
+
+
+@pytest.fixture
+def bucket(emulator: str) -> str:
+    """The name of a new bucket."""
+    name = f"bucket-{next(_numbers)}"
+    make_bucket(emulator, name)
+    return name
+
+
+@pytest.fixture
+def proxy(emulator: str) -> Iterator[Proxy]:
+    """A proxy before the emulator."""
+    with proxied(emulator) as running:
+        yield running
+
+
+class Put(Protocol):
+    """Writes an object into the test's bucket, and returns its resource."""
+
+    def __call__(self, name: str, data: bytes, content_type: str = "image/jpeg") -> dict[str, Any]: ...
+
+
+@pytest.fixture
+def put(emulator: str, bucket: str) -> Put:
+    def put(name: str, data: bytes, content_type: str = "image/jpeg") -> dict[str, Any]:
+        return upload(emulator, bucket, name, data, content_type)
+
+    return put
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Storage calls give up within a second instead of a minute."""
+    monkeypatch.setattr("service.storage._RETRY", DEFAULT_RETRY.with_timeout(0.5).with_delay(initial=0.05))
+    monkeypatch.setattr("service.storage._TIMEOUT", (0.5, 0.5))
+
+
+class Serve(Protocol):
+    """Serves the application over real HTTP, storage behind the proxy, and returns a client and the service."""
+
+    def __call__(self, **settings: Any) -> tuple[httpx.Client, Service]: ...  # noqa: ANN401 - whatever a setting is
+
+
+@pytest.fixture
+def serve(proxy: Proxy, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
+    with ExitStack() as stack:
+
+        def serve(**settings: Any) -> tuple[httpx.Client, Service]:  # noqa: ANN401 - whatever a setting is
+            monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
+            service = build(Settings(**({"input_folder": f"gs://{bucket}/in"} | settings)))
+            port = free_port()
+            server = uvicorn.Server(
+                uvicorn.Config(create_app(service), host="127.0.0.1", port=port, log_config=None, access_log=False)
+            )
+            stack.callback(_started(server))
+            client = stack.enter_context(local_client())
+            client.base_url = httpx.URL(f"http://127.0.0.1:{port}")
+            return client, service
+
+        yield serve
+
+
+def _started(server: uvicorn.Server) -> Callable[[], None]:
+    """Run a server in a thread; return what stops it."""
+    thread = threading.Thread(target=server.run)
+    up = threading.Event()
+    original = server.startup
+
+    async def startup(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own
+        await original(*args, **kwargs)
+        up.set()
+
+    server.startup = startup  # type: ignore[method-assign]  # the only way to know when it listens
+    thread.start()
+    assert up.wait(20)
+
+    def stop() -> None:
+        server.should_exit = True
+        thread.join()
+
+    return stop
