@@ -19,6 +19,7 @@ from anyio import to_thread
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
+from starlette.exceptions import HTTPException
 
 from service.errors import (
     BucketNotFound,
@@ -104,6 +105,7 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
     )
     app.exception_handler(ServiceError)(_answer_service_error)
+    app.exception_handler(HTTPException)(_answer_no_route)
     app.exception_handler(Exception)(_answer_unforeseen)
 
     @app.get("/health")
@@ -270,6 +272,11 @@ async def _answer_service_error(_: Request, error: ServiceError) -> Response:
         if error.retry_after is not None:
             headers["Retry-After"] = str(error.retry_after)
     return JSONResponse(problem.model_dump(exclude_none=True), status_of(error), headers)
+
+
+async def _answer_no_route(request: Request, error: HTTPException) -> Response:
+    reason = f"{request.method} {request.url.path}: {error.detail}. The doors are POST /run and POST /events; see /docs"
+    return JSONResponse(Problem(code="no_route", reason=reason).model_dump(exclude_none=True), error.status_code)
 
 
 async def _answer_unforeseen(_: Request, __: Exception) -> Response:

@@ -169,20 +169,21 @@ class Thumbnailer:
     def _make(self, found: StoredObject, hour: Hour, *, overwrite: bool = False) -> Outcome:
         if outcome := self.rejection_unread(found, hour):
             return outcome
+        bytes_read = 0
         try:
             data = self.store.read(found, self._limits.max_source_bytes)
+            bytes_read = len(data)
             with self._decoding:
                 pictures = make_thumbnails(
                     data, [output.spec for output in self.outputs], max_pixels=self._limits.max_pixels
                 )
-            bytes_read = len(data)
             del data
             placed = [
                 self._place(found, hour, output.folder, picture, overwrite=overwrite)
                 for output, picture in zip(self.outputs, pictures, strict=True)
             ]
         except ImageRejected as error:
-            return self._rejected(found, error)
+            return self._rejected(found, error, bytes_read)
         return Outcome(
             Result.CREATED if any(place.written for place in placed) else Result.SKIPPED,
             found.location,
@@ -194,9 +195,9 @@ class Thumbnailer:
             ),
         )
 
-    def _rejected(self, found: StoredObject, error: ImageRejected) -> Outcome:
+    def _rejected(self, found: StoredObject, error: ImageRejected, bytes_read: int = 0) -> Outcome:
         log.error("image rejected", source=str(found.location), code=error.code, reason=str(error))
-        return Outcome(Result.REJECTED, found.location, code=error.code, reason=str(error))
+        return Outcome(Result.REJECTED, found.location, code=error.code, reason=str(error), bytes_read=bytes_read)
 
     def _place(
         self, found: StoredObject, hour: Hour, folder: OutputFolder, picture: Thumbnail, *, overwrite: bool

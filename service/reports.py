@@ -61,8 +61,8 @@ class Progress(Counts):
     error: Problem | None = Field(None, description="Why the run ended before its end, where it did.")
 
 
-class RunReport(Progress):
-    """What a run was, and how it went."""
+class RunIdentity(BaseModel):
+    """Which run it was, of what, to where."""
 
     run_id: str
     input_folder: str
@@ -72,6 +72,11 @@ class RunReport(Progress):
     task_count: int
     dry_run: bool
     elapsed_seconds: float
+
+
+class RunReport(Progress, RunIdentity):
+    """What a run was, and how it went."""
+
     estimate: Estimate | None = Field(None, description="Of a dry run.")
 
     @property

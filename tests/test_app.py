@@ -56,6 +56,14 @@ def test_the_api_is_documented(serve: Serve) -> None:
     assert {"200", "403", "404", "422", "503"} <= set(run["responses"])
 
 
+def test_a_path_that_is_not_there_says_which_are(serve: Serve) -> None:
+    client, _ = serve()
+    assert client.get("/nothing").status_code == 404
+    answer = client.get("/run")
+    assert answer.status_code == 405
+    assert "POST /run" in answer.json()["reason"]
+
+
 class TestRun:
     def test_a_folder_of_mixed_objects(self, serve: Serve, put: Put, bucket: str) -> None:
         put("in/a/photo.jpg", jpeg())

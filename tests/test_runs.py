@@ -130,7 +130,7 @@ def test_a_folder_is_thumbnailed_once(store: MemoryStore, executor: ThreadPoolEx
     assert report.rejections[0].source == "gs://photos/in/bad.jpg"
     assert report.rejections[0].code == "unsupported_format"
     assert report.whole
-    assert report.bytes_read == 10 * len(SMALL)
+    assert report.bytes_read == 10 * len(SMALL) + len(b"no image")
     assert report.output_folder == "gs://photos/20251203T15Z/"
     assert store.calls == {"list": 2, "read": 11, "write": 10}
 
