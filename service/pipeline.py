@@ -5,13 +5,14 @@ when a write finds the name taken.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from threading import BoundedSemaphore
 
 import structlog
 
+from service.decoding import HEAD_BYTES, begins_like_an_image
 from service.errors import (
     EmptyObject,
     ImageRejected,
@@ -19,12 +20,14 @@ from service.errors import (
     NoFreeName,
     ObjectNotFound,
     PermissionMissing,
+    PictureTooLarge,
     SourceGone,
     SourceTooLarge,
     StorageUnavailable,
 )
 from service.events import Finalized
 from service.locations import Hour, ObjectLocation, OutputFolder
+from service.memory import Budget
 from service.selection import SOURCE_KEY, Selection, StoredObject
 from service.storage import ObjectStore
 from service.thumbnail import Thumbnail, ThumbnailSpec, make_thumbnails
@@ -32,6 +35,7 @@ from service.thumbnail import Thumbnail, ThumbnailSpec, make_thumbnails
 GENERATION_KEY = "thumbnail-source-generation"
 SPEC_KEY = "thumbnail-spec"
 
+_MEBIBYTE = 1024 * 1024
 _ATTEMPTS_AT_A_NAME = 4
 """How often the holder of a taken name is looked at again because it changed meanwhile."""
 
@@ -72,10 +76,12 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is refused before it costs anything."""
+    """What is refused before it costs anything, and what may be used at once."""
 
     max_source_bytes: int
     max_pixels: int
+    memory_budget: int
+    """Bytes that decoding may use at once; sources that are held may use half as much again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,6 @@ class Thumbnailer:
         limits: Limits,
         *,
         cache_control: str | None = None,
-        decoders: int | None = None,
     ) -> None:
         """Assemble; nothing is asked of the store.
 
@@ -104,17 +109,18 @@ class Thumbnailer:
             store: where sources are and thumbnails go.
             selection: which objects are sources.
             outputs: the thumbnails to make of each.
-            limits: what is refused.
+            limits: what is refused, and what may be used at once.
             cache_control: the `Cache-Control` of each thumbnail.
-            decoders: how many pictures are decoded at once; by default one for each processor, since more would
-                take memory and win no time.
         """
         self.store = store
         self.selection = selection
         self.outputs = tuple(outputs)
         self._limits = limits
         self._cache_control = cache_control
-        self._decoding = BoundedSemaphore(decoders or os.cpu_count() or 1)
+        # Two budgets: who holds a source while waiting to decode it never keeps a decoder waiting.
+        self._sources = Budget(limits.memory_budget // 2)
+        # One picture for each processor: decoding more at once would take memory and win no time.
+        self._decoding = Budget(limits.memory_budget, users=os.cpu_count() or 1)
 
     def handle(self, event: Finalized) -> Outcome:
         """Thumbnail the object that an event is about, into the hour in which it was created.
@@ -127,7 +133,7 @@ class Thumbnailer:
             return Outcome(Result.IGNORED, source, reason=reason)
         try:
             found = event.described or self.store.stat(source, event.generation)
-            if reason := self.selection.objection(found):
+            if reason := self.selection.objection(found) or self.selection.why_no_image(found):
                 return Outcome(Result.IGNORED, source, reason=reason)
             return self._make(found, Hour.of(found.created))
         except ObjectNotFound:
@@ -151,8 +157,8 @@ class Thumbnailer:
             except ObjectNotFound:
                 return self._rejected(found, SourceGone("it was deleted after it was listed"))
 
-    def rejection_unread(self, found: StoredObject, hour: Hour) -> Outcome | None:
-        """Reject what can be rejected without reading it; None for anything else."""
+    def outcome_unread(self, found: StoredObject, hour: Hour) -> Outcome | None:
+        """Reject or ignore what can be without reading it whole; None for anything else."""
         try:
             if found.size == 0:
                 raise EmptyObject("it has no bytes")
@@ -164,20 +170,26 @@ class Thumbnailer:
                 output.folder.thumbnail(found.location, hour, "", distinct=False)
         except ImageRejected as error:
             return self._rejected(found, error)
+        if self.selection.is_undecided(found) and not begins_like_an_image(self.store.read_head(found, HEAD_BYTES)):
+            return Outcome(Result.IGNORED, found.location, reason="not an image by its first bytes")
         return None
 
     def _make(self, found: StoredObject, hour: Hour, *, overwrite: bool = False) -> Outcome:
-        if outcome := self.rejection_unread(found, hour):
+        if outcome := self.outcome_unread(found, hour):
             return outcome
         bytes_read = 0
         try:
-            data = self.store.read(found, self._limits.max_source_bytes)
-            bytes_read = len(data)
-            with self._decoding:
+            # A download is held twice for a moment.
+            with self._sources.reserve(2 * found.size):
+                data = self.store.read(found, self._limits.max_source_bytes)
+                bytes_read = len(data)
                 pictures = make_thumbnails(
-                    data, [output.spec for output in self.outputs], max_pixels=self._limits.max_pixels
+                    data,
+                    [output.spec for output in self.outputs],
+                    max_pixels=self._limits.max_pixels,
+                    reserve=self._reserve,
                 )
-            del data
+                del data
             placed = [
                 self._place(found, hour, output.folder, picture, overwrite=overwrite)
                 for output, picture in zip(self.outputs, pictures, strict=True)
@@ -194,6 +206,16 @@ class Thumbnailer:
                 len(picture.data) for picture, place in zip(pictures, placed, strict=True) if place.written
             ),
         )
+
+    @contextmanager
+    def _reserve(self, weight: int) -> Iterator[None]:
+        if weight > self._decoding.total:
+            raise PictureTooLarge(
+                f"decoding it takes {weight / _MEBIBYTE:,.0f} MiB of memory and MEMORY_BUDGET is "
+                f"{self._decoding.total / _MEBIBYTE:,.0f} MiB; give the service more memory"
+            )
+        with self._decoding.reserve(weight):
+            yield
 
     def _rejected(self, found: StoredObject, error: ImageRejected, bytes_read: int = 0) -> Outcome:
         log.error("image rejected", source=str(found.location), code=error.code, reason=str(error))

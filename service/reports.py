@@ -48,8 +48,16 @@ class Counts(BaseModel):
     rejected: int = Field(0, description="Will never work.")
     failed: int = Field(0, description="May work later.")
     renamed: int = Field(0, description="Of those made, the ones with a suffix to the name.")
+    passed_over: int = Field(0, description="Objects in the folder that are no images.")
     bytes_read: int = 0
     bytes_written: int = 0
+
+
+class PassedOver(BaseModel):
+    """An object that is no image."""
+
+    source: str
+    reason: str
 
 
 class Progress(Counts):
@@ -58,6 +66,7 @@ class Progress(Counts):
     rejections: list[Problem] = Field([], description=f"The first {LIST_LIMIT}.")
     failures: list[Problem] = Field([], description=f"The first {LIST_LIMIT}.")
     renames: list[Renamed] = Field([], description=f"The first {LIST_LIMIT}.")
+    not_images: list[PassedOver] = Field([], description=f"The first {LIST_LIMIT} that were passed over.")
     error: Problem | None = Field(None, description="Why the run ended before its end, where it did.")
 
 
@@ -98,6 +107,19 @@ class Tally:
         """Count an image of the folder."""
         with self._lock:
             self._so_far.discovered += 1
+
+    def pass_over(self, source: ObjectLocation, reason: str) -> None:
+        """Count an object that is no image."""
+        with self._lock:
+            self._so_far.passed_over += 1
+            if len(self._so_far.not_images) < LIST_LIMIT:
+                self._so_far.not_images.append(PassedOver(source=str(source), reason=reason))
+
+    def pass_over_after_all(self, outcome: Outcome) -> None:
+        """Take back an object that was counted as an image and is none by its first bytes."""
+        with self._lock:
+            self._so_far.discovered -= 1
+        self.pass_over(outcome.source, outcome.reason)
 
     def add(self, outcome: Outcome) -> None:
         """Count an image that was created, skipped or rejected."""

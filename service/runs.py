@@ -141,10 +141,10 @@ class Run:
             BucketNotFound: of the input or the output.
         """
         try:
-            images = self._counted(self._list_images())
+            images = self._discovered()
             if self.order.chunk.count > 1:
                 span = self.order.chunk.of(sum(1 for _ in images))
-                images = islice(self._list_images(), span.start, span.stop)
+                images = islice((found for found, reason in self._listed() if not reason), span.start, span.stop)
             # A first look at the input, so that what is wrong with it is said before what is wrong with the output.
             first = next(images, None)
             if not self.order.overwrite:
@@ -175,18 +175,25 @@ class Run:
         for _ in range(self._window):
             self._slots.acquire()
         report = self.report()
-        log.info("run ended", **report.model_dump(exclude={"rejections", "failures", "renames", "estimate"}))
+        log.info(
+            "run ended", **report.model_dump(exclude={"rejections", "failures", "renames", "not_images", "estimate"})
+        )
 
-    def _list_images(self) -> Iterator[StoredObject]:
+    def _listed(self) -> Iterator[tuple[StoredObject, str | None]]:
+        """What is in the folder and not the service's own; with the reason for what is no image."""
         selection = self._thumbnailer.selection
         for found in self._thumbnailer.store.list_objects(self.order.folder):
             if selection.objection(found) is None:
-                yield found
+                yield found, selection.why_no_image(found)
 
-    def _counted(self, images: Iterator[StoredObject]) -> Iterator[StoredObject]:
-        for found in images:
-            self._tally.discover()
-            yield found
+    def _discovered(self) -> Iterator[StoredObject]:
+        """The images of the folder; they, and what is none, are counted as they are listed."""
+        for found, reason in self._listed():
+            if reason:
+                self._tally.pass_over(found.location, reason)
+            else:
+                self._tally.discover()
+                yield found
 
     def _existing(self) -> Iterator[bytes]:
         """The thumbnails of this folder's sources that are in the hour folder, as keys."""
@@ -217,7 +224,11 @@ class Run:
     def _one(self, found: StoredObject) -> None:
         """The outermost edge of a worker thread: whatever happens is counted, and the slot is given back."""
         try:
-            self._tally.add(self._outcome(found))
+            outcome = self._outcome(found)
+            if outcome.result is Result.IGNORED:
+                self._tally.pass_over_after_all(outcome)
+            else:
+                self._tally.add(outcome)
         except RetryLater as error:
             self._fail(found, error)
         except Exception:
@@ -231,8 +242,8 @@ class Run:
             return Outcome(Result.SKIPPED, found.location)
         if not self.order.dry_run:
             return self._thumbnailer.make(found, self.order.hour, overwrite=self.order.overwrite)
-        if rejection := self._thumbnailer.rejection_unread(found, self.order.hour):
-            return rejection
+        if outcome := self._thumbnailer.outcome_unread(found, self.order.hour):
+            return outcome
         self._tally.plan(found.size)
         return Outcome(Result.CREATED, found.location)
 

@@ -71,6 +71,8 @@ class Selection:
 
     fence: FolderLocation
     output_bucket: str
+    by_content: bool = False
+    """Whether the first bytes decide where neither the content type nor the name does."""
 
     def objection_to_name(self, location: ObjectLocation) -> str | None:
         """Why an object cannot be a source, from its address alone; None if it can."""
@@ -83,19 +85,31 @@ class Selection:
         return None
 
     def objection(self, found: StoredObject) -> str | None:
-        """Why an object is not a source; None if it is one."""
+        """Why an object cannot be a source, image or not; None if it can."""
         if reason := self.objection_to_name(found.location):
             return reason
         if SOURCE_KEY in found.metadata:
             return f"a thumbnail of {found.metadata[SOURCE_KEY]}"
-        if not _is_image(found):
-            return f"not an image by its content type ({found.content_type or 'none'}) and its name"
         return None
 
+    def why_no_image(self, found: StoredObject) -> str | None:
+        """Why an object is taken for no image; None if it is one, or its first bytes have to decide."""
+        if _is_image(found) or self.is_undecided(found):
+            return None
+        return f"not an image by its content type ({found.content_type or 'none'}) and its name"
 
-def _is_image(found: StoredObject) -> bool:
+    def is_undecided(self, found: StoredObject) -> bool:
+        """Whether the first bytes have to decide: the type and the name say nothing, or contradict each other."""
+        return self.by_content and found.size > 0 and _is_image(found) is None
+
+
+def _is_image(found: StoredObject) -> bool | None:
+    """What content type and name say; None where they say nothing, or contradict each other."""
     content_type = found.content_type.partition(";")[0].strip().lower()
+    if content_type.startswith("image/"):
+        return True
+    _, dot, extension = found.location.name.rpartition("/")[2].rpartition(".")
+    named_so = dot + extension.lower() in IMAGE_EXTENSIONS
     if content_type in _GENERIC_TYPES:
-        _, dot, extension = found.location.name.rpartition("/")[2].rpartition(".")
-        return dot + extension.lower() in IMAGE_EXTENSIONS
-    return content_type.startswith("image/")
+        return True if named_so else None
+    return None if named_so else False

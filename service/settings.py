@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.errors import InvalidValue, WrongSettings
 from service.locations import FolderLocation, Layout, check_bucket_name, starts_like_output
+from service.memory import decoding_budget, memory_limit
 from service.thumbnail import Box, OutputFormat
 
 _MEBIBYTE = 1024 * 1024
@@ -53,12 +54,6 @@ def _check_emulator(value: str) -> str:
     return value
 
 
-def _not_built_yet(value: bool | str | None) -> bool | str | None:  # noqa: FBT001 - a validator's signature
-    if value:
-        raise InvalidValue("setting", value, "is not supported by this version; leave it unset")
-    return value
-
-
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -78,15 +73,17 @@ class Settings(BaseSettings):
     thumbnail_sizes: Annotated[tuple[Box, ...], NoDecode, PlainValidator(_parse_sizes)] = (Box(100, 100),)
     output_format: Annotated[OutputFormat, BeforeValidator(_lower)] = OutputFormat.ORIGINAL
     output_quality: Annotated[int, Field(ge=1, le=100)] = 80
-    animated: Annotated[bool, AfterValidator(_not_built_yet)] = False
+    animated: bool = False
     cache_control: str | None = None
-    image_detection: Annotated[Literal["metadata"], BeforeValidator(_lower)] = "metadata"
+    image_detection: Annotated[Literal["metadata", "content"], BeforeValidator(_lower)] = "metadata"
     concurrency: Annotated[int, Field(ge=1, le=1000)] = Field(
         default_factory=lambda: min(_MAX_IN_FLIGHT, 16 * (os.cpu_count() or 1))
     )
     max_source_bytes: Annotated[ByteSize, Field(ge=1)] = ByteSize(64 * _MEBIBYTE)
     max_image_pixels: Annotated[int, Field(ge=1)] = 100_000_000
-    memory_budget: Annotated[str | None, AfterValidator(_not_built_yet)] = None
+    memory_budget: Annotated[ByteSize, Field(ge=1)] = Field(
+        default_factory=lambda: ByteSize(decoding_budget(memory_limit()))
+    )
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)] = "INFO"
     log_format: Annotated[Literal["json", "console"] | None, BeforeValidator(_lower)] = None
     port: Annotated[int, Field(ge=1, le=65535)] = 8080

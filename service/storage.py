@@ -87,6 +87,14 @@ class ObjectStore(Protocol):
         """
         ...
 
+    def read_head(self, found: StoredObject, size: int) -> bytes:
+        """Return the first bytes of exactly this generation, at most `size`, unpacked where it is stored gzip-encoded.
+
+        Raises:
+            ObjectNotFound: this generation is not there any more.
+        """
+        ...
+
     def write(
         self,
         location: ObjectLocation,
@@ -169,8 +177,26 @@ class CloudStore:
             data: bytes = blob.download_as_bytes(
                 raw_download=True, single_shot_download=True, timeout=_TIMEOUT, retry=_RETRY
             )
-        if found.content_encoding == "gzip" and data.startswith(_GZIP_MAGIC):
-            return _unpack(data, max_bytes)
+        return _unpack(data, max_bytes) if _is_packed(found, data) else data
+
+    def read_head(self, found: StoredObject, size: int) -> bytes:
+        """See `ObjectStore`."""
+        blob = self._client.bucket(found.location.bucket).blob(found.location.name, generation=found.generation)
+        with _translated("read", found.location, missing=ObjectNotFound):
+            data: bytes = blob.download_as_bytes(
+                start=0,
+                end=size - 1,
+                raw_download=True,
+                single_shot_download=True,
+                checksum=None,  # Of a part, storage knows none.
+                timeout=_TIMEOUT,
+                retry=_RETRY,
+            )
+        if _is_packed(found, data):
+            try:
+                return zlib.decompressobj(_GZIP_WINDOW).decompress(data, size)
+            except zlib.error:
+                return b""
         return data
 
     def write(
@@ -213,6 +239,10 @@ def _described(blob: Any) -> StoredObject:  # noqa: ANN401 - the client has no t
         content_encoding=blob.content_encoding or "",
         metadata=blob.metadata or {},
     )
+
+
+def _is_packed(found: StoredObject, data: bytes) -> bool:
+    return found.content_encoding == "gzip" and data.startswith(_GZIP_MAGIC)
 
 
 def _unpack(data: bytes, max_bytes: int) -> bytes:

@@ -55,7 +55,7 @@ def build(settings: Settings, store: ObjectStore | None = None) -> Service:
     sizes = settings.thumbnail_sizes
     outputs = [
         Output(
-            ThumbnailSpec(box, settings.output_format, settings.output_quality),
+            ThumbnailSpec(box, settings.output_format, settings.output_quality, settings.animated),
             OutputFolder(
                 settings.destination_bucket,
                 settings.input_folder,
@@ -68,9 +68,9 @@ def build(settings: Settings, store: ObjectStore | None = None) -> Service:
     thumbnailer = Thumbnailer(
         # Two connections more than images: for listings.
         store or CloudStore(settings.concurrency + 2),
-        Selection(settings.input_folder, settings.destination_bucket),
+        Selection(settings.input_folder, settings.destination_bucket, by_content=settings.image_detection == "content"),
         outputs,
-        Limits(settings.max_source_bytes, settings.max_image_pixels),
+        Limits(settings.max_source_bytes, settings.max_image_pixels, settings.memory_budget),
         cache_control=settings.cache_control,
     )
     return Service(

@@ -102,6 +102,13 @@ class MemoryStore:
         assert len(held.data) <= max_bytes, "larger sources are rejected unread"
         return held.data
 
+    def read_head(self, found: StoredObject, size: int) -> bytes:
+        self._called("head", found.location)
+        held = self._buckets.get(found.location.bucket, {}).get(found.location.name)
+        if held is None or held.described.generation != found.generation:
+            raise ObjectNotFound(f"{found.location} is not there")
+        return held.data[:size]
+
     def write(
         self,
         location: ObjectLocation,

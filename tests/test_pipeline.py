@@ -31,7 +31,11 @@ def thumbnailer(
         Output(spec, OutputFolder(bucket, fence, layout, f"{spec.box}/" if len(specs) > 1 else "")) for spec in specs
     ]
     return Thumbnailer(
-        store, Selection(fence, bucket), outputs, Limits(1_000_000, 10_000_000), cache_control=cache_control
+        store,
+        Selection(fence, bucket),
+        outputs,
+        Limits(1_000_000, 10_000_000, 100_000_000),
+        cache_control=cache_control,
     )
 
 

@@ -52,12 +52,15 @@ def run(
     *,
     layout: Layout = Layout.FLAT,
     sizes: tuple[Box, ...] = (Box(100, 100),),
+    by_content: bool = False,
 ) -> Run:
     outputs = [
         Output(ThumbnailSpec(box), OutputFolder("photos", FENCE, layout, f"{box}/" if len(sizes) > 1 else ""))
         for box in sizes
     ]
-    thumbnailer = Thumbnailer(store, Selection(FENCE, "photos"), outputs, Limits(1_000_000, 10_000_000))
+    thumbnailer = Thumbnailer(
+        store, Selection(FENCE, "photos", by_content=by_content), outputs, Limits(1_000_000, 10_000_000, 100_000_000)
+    )
     return Run(order(request or RunRequest()), thumbnailer, executor, window=4)
 
 
@@ -128,6 +131,7 @@ def test_a_folder_is_thumbnailed_once(store: MemoryStore, executor: ThreadPoolEx
     report = finished(run(store, executor))
     assert (report.discovered, report.created, report.rejected) == (11, 10, 1)
     assert report.rejections[0].source == "gs://photos/in/bad.jpg"
+    assert (report.passed_over, report.not_images[0].source) == (1, "gs://photos/in/notes.txt")
     assert report.rejections[0].code == "unsupported_format"
     assert report.whole
     assert report.bytes_read == 10 * len(SMALL) + len(b"no image")
@@ -219,6 +223,21 @@ def test_a_dry_run_reads_and_writes_nothing_and_counts_what_would_be(
     assert report.estimate
     assert (report.estimate.media_reads, report.estimate.writes, report.estimate.bytes_to_read) == (1, 1, len(SMALL))
     assert set(store.calls) == {"list"}
+
+
+def test_by_content_what_neither_type_nor_name_decides_costs_one_small_read(
+    store: MemoryStore, executor: ThreadPoolExecutor
+) -> None:
+    store.put("gs://photos/in/a.jpg", SMALL)
+    store.put("gs://photos/in/no-extension", SMALL, "")
+    store.put("gs://photos/in/wrong.jpg", SMALL, "text/plain")
+    store.put("gs://photos/in/data.bin", b"no image", "application/octet-stream")
+    store.put("gs://photos/in/nothing", b"", "")
+    store.put("gs://photos/in/notes.txt", b"text", "text/plain")
+    report = finished(run(store, executor, by_content=True))
+    assert (report.discovered, report.created, report.passed_over) == (3, 3, 3)
+    assert {passed.source.rpartition("/")[2] for passed in report.not_images} == {"data.bin", "nothing", "notes.txt"}
+    assert (store.calls["head"], store.calls["read"]) == (3, 3)
 
 
 def test_an_image_that_fails_is_counted_and_the_others_go_on(store: MemoryStore, executor: ThreadPoolExecutor) -> None:

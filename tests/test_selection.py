@@ -27,6 +27,7 @@ def found(name: str, content_type: str = "image/jpeg", bucket: str = "photos", *
 )
 def test_an_image_inside_the_fence_is_a_source(name: str, content_type: str) -> None:
     assert SELECTION.objection(found(name, content_type)) is None
+    assert SELECTION.why_no_image(found(name, content_type)) is None
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,33 @@ def test_an_image_inside_the_fence_is_a_source(name: str, content_type: str) -> 
     ],
 )
 def test_anything_else_is_not_and_the_reason_says_why(name: str, content_type: str, reason: str) -> None:
-    assert reason in (SELECTION.objection(found(name, content_type)) or "")
+    given = found(name, content_type)
+    assert reason in (SELECTION.objection(given) or SELECTION.why_no_image(given) or "")
+
+
+@pytest.mark.parametrize(
+    ("name", "content_type", "undecided"),
+    [
+        ("in/x", "", True),
+        ("in/x.bin", "application/octet-stream", True),
+        ("in/x.jpg", "text/plain", True),
+        ("in/x.jpg", "", False),
+        ("in/x", "image/png", False),
+        ("in/x.txt", "text/plain", False),
+        ("in/movie.mp4", "video/mp4", False),
+    ],
+)
+def test_by_content_the_first_bytes_decide_what_type_and_name_do_not(
+    name: str, content_type: str, *, undecided: bool
+) -> None:
+    by_content = Selection(SELECTION.fence, SELECTION.output_bucket, by_content=True)
+    given = found(name, content_type)
+    assert by_content.is_undecided(given) == undecided
+    if undecided:
+        assert by_content.why_no_image(given) is None
+    else:
+        assert by_content.why_no_image(given) == SELECTION.why_no_image(given)
+    assert not SELECTION.is_undecided(given)
 
 
 def test_an_output_is_known_by_its_metadata_alone() -> None:

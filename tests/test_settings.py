@@ -43,8 +43,9 @@ def test_values_are_read_in_the_ways_people_write_them(monkeypatch: pytest.Monke
         MAX_SOURCE_BYTES="16MiB",
         LOG_LEVEL="debug",
         CACHE_CONTROL="public, max-age=3600",
-        ANIMATED="false",
-        IMAGE_DETECTION="metadata",
+        ANIMATED="true",
+        IMAGE_DETECTION="Content",
+        MEMORY_BUDGET="300MiB",
         CONCURRENCY="",
     )
     assert settings.destination_bucket == "thumbs"
@@ -53,6 +54,9 @@ def test_values_are_read_in_the_ways_people_write_them(monkeypatch: pytest.Monke
     assert settings.output_format is OutputFormat.WEBP
     assert settings.max_source_bytes == 16 * 1024 * 1024
     assert settings.log_level == "DEBUG"
+    assert settings.animated
+    assert settings.image_detection == "content"
+    assert settings.memory_budget == 300 * 1024 * 1024
     assert settings.cache_control == "public, max-age=3600"
 
 
@@ -85,9 +89,9 @@ def test_values_are_read_in_the_ways_people_write_them(monkeypatch: pytest.Monke
         ("CLOUD_RUN_TASK_INDEX", "1"),
         ("CLOUD_RUN_TASK_COUNT", "0"),
         ("STORAGE_EMULATOR_HOST", "127.0.0.1:4443"),
-        ("ANIMATED", "true"),
-        ("IMAGE_DETECTION", "content"),
-        ("MEMORY_BUDGET", "1GiB"),
+        ("ANIMATED", "sometimes"),
+        ("IMAGE_DETECTION", "guess"),
+        ("MEMORY_BUDGET", "0"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_name_and_itself(

@@ -1,0 +1,70 @@
+"""Colours to sRGB, at thumbnail size, where it costs nothing."""
+
+import functools
+import io
+
+from PIL import Image, ImageCms
+
+_BLACK_POINT_COMPENSATION = 0x2000
+_NO_CACHE = 0x0040
+"""The engine's cache of the last pixel is not made for threads."""
+
+_SPACE_OF_MODE = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
+
+
+def to_srgb(picture: Image.Image, icc_profile: bytes | None) -> Image.Image:
+    """Convert from the embedded profile; one that is broken, or of another kind of colours, is ignored.
+
+    Args:
+        picture: RGB, RGBA, L, CMYK or LAB.
+        icc_profile: of the source.
+
+    Returns:
+        RGB, RGBA or L.
+    """
+    alpha = picture.getchannel("A") if picture.mode == "RGBA" else None
+    colours = picture.convert("RGB") if alpha else picture
+    if icc_profile:
+        colours = _from_profile(colours, icc_profile)
+    if colours.mode == "LAB":
+        colours = _apply(_transform_from(None, "LAB"), colours)
+    if colours.mode not in {"RGB", "L"}:
+        colours = colours.convert("RGB")
+    if alpha:
+        colours = colours.convert("RGB")
+        colours.putalpha(alpha)
+    return colours
+
+
+def _from_profile(picture: Image.Image, icc_profile: bytes) -> Image.Image:
+    try:
+        space = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile)).profile.xcolor_space.strip()
+        if picture.mode == "L" and space == "RGB":
+            return _apply(_transform_from(icc_profile, "RGB"), picture.convert("RGB"))
+        if space != _SPACE_OF_MODE.get(picture.mode):
+            return picture
+        converted = _apply(_transform_from(icc_profile, picture.mode), picture)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return picture
+    return converted.convert("L") if picture.mode == "L" else converted
+
+
+@functools.lru_cache(maxsize=16)
+def _transform_from(icc_profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform:
+    """From a profile, or from CIELAB, to sRGB. Making one takes longer than using it on a thumbnail."""
+    source = io.BytesIO(icc_profile) if icc_profile else ImageCms.createProfile("LAB")
+    return ImageCms.buildTransform(
+        ImageCms.ImageCmsProfile(source),
+        ImageCms.createProfile("sRGB"),
+        mode,
+        "RGB",
+        ImageCms.Intent.PERCEPTUAL,
+        ImageCms.Flags(_BLACK_POINT_COMPENSATION | _NO_CACHE),
+    )
+
+
+def _apply(transform: ImageCms.ImageCmsTransform, picture: Image.Image) -> Image.Image:
+    converted = ImageCms.applyTransform(picture, transform)
+    if converted is None:
+        raise ValueError("the picture was converted in place")
+    return converted

@@ -1,0 +1,347 @@
+"""From the bytes of an image file to small pictures whose pixels are right, or to the reason why there are none.
+
+Knows what Pillow reads wrongly, and puts it right or refuses it. What a header tells (format, size, how the pixels are
+coded, what decoding them will take) is told before anything is decoded.
+"""
+
+import io
+import re
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+
+# Importing a plugin registers it; otherwise the first unknown file would import all of Pillow's.
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    IcoImagePlugin,
+    Image,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+
+from service.errors import CorruptImage, PictureTooLarge, UnsupportedFormat
+
+try:
+    import pi_heif
+except ImportError:
+    _HEIF: tuple[str, ...] = ()
+else:
+    pi_heif.register_heif_opener()
+    _HEIF = ("HEIF",)
+
+READABLE = _HEIF + tuple(
+    plugin.format
+    for plugin in (
+        JpegImagePlugin.JpegImageFile,
+        PngImagePlugin.PngImageFile,
+        GifImagePlugin.GifImageFile,
+        WebPImagePlugin.WebPImageFile,
+        AvifImagePlugin.AvifImageFile,
+        TiffImagePlugin.TiffImageFile,
+        BmpImagePlugin.BmpImageFile,
+        IcoImagePlugin.IcoImageFile,
+        Jpeg2KImagePlugin.Jpeg2KImageFile,
+        PpmImagePlugin.PpmImageFile,
+    )
+)
+"""Pillow's names of the formats that are read; HEIF where the extra `heif` is installed. No other decoder is tried."""
+
+HEAD_BYTES = 64
+"""How many of a file's first bytes tell whether it is an image."""
+
+_HEIC_SIGNATURES = frozenset(b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"))
+_MAX_JPEG_SCANS = 100
+"""A progressive JPEG has about ten scans; each further one costs a pass over all of the picture."""
+_MAX_SLOW_PIXELS = 4_000_000
+"""The largest picture for those decoders of Pillow that are written in Python, at about a microsecond a pixel."""
+_MAX_SMALL_TILE = 2048 * 2048
+_STRIP_PIXELS = 1_000_000
+_ORIENTATION = 0x0112
+_PLANAR_CONFIGURATION = 284
+_BITS_PER_SAMPLE = 258
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
+_EMBEDDED_PNG = re.compile(rb"\x89PNG\r\n\x1a\n.{4}IHDR(.{4})(.{4})", re.DOTALL)
+_WIDE_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
+
+_DAMAGE = (
+    OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, OverflowError, EOFError, AttributeError,
+    AssertionError, RuntimeError, ZeroDivisionError, MemoryError, struct.error,
+)  # fmt: skip
+"""What Pillow's decoders raise when they meet damage."""
+
+_BYTES_A_PIXEL = {"WEBP": 17, "AVIF": 22, "HEIF": 22, "JPEG2000": 32, "ICO": 9, "GIF": 10, "TIFF": 9}
+"""What decoding takes at its peak, measured; of the formats that are not named, `_MODE_BYTES`."""
+
+_MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2}
+"""Bytes that Pillow holds for a pixel; 4 in any other mode."""
+
+
+def begins_like_an_image(head: bytes) -> bool:
+    """Whether a file's first bytes (`HEAD_BYTES` are enough) are those of an image, readable here or not."""
+    return head[4:12] in _HEIC_SIGNATURES or any(
+        accept(head) is True for name in READABLE if (accept := Image.OPEN[name][1])
+    )
+
+
+@contextmanager
+def rejecting_damage(data: bytes, max_pixels: int) -> Iterator[None]:
+    """Turn whatever Pillow raises of a file into one of our rejections."""
+    try:
+        yield
+    except Image.DecompressionBombError as error:
+        match = re.search(r"\((\d+) pixels\)", str(error))
+        pixels = f"{int(match[1]):,}" if match else "too many"
+        raise PictureTooLarge(f"it has {pixels} pixels and MAX_IMAGE_PIXELS is {max_pixels:,}") from error
+    except UnidentifiedImageError as error:
+        if data[4:12] in _HEIC_SIGNATURES and not _HEIF:
+            raise UnsupportedFormat("it is a HEIC picture, which needs the extra 'heif' to be read") from error
+        if begins_like_an_image(data[:HEAD_BYTES]):
+            raise CorruptImage("it cannot be decoded: its header is cut off or damaged") from error
+        raise UnsupportedFormat(f"the bytes are of none of these formats: {', '.join(READABLE)}") from error
+    except _DAMAGE as error:
+        raise CorruptImage(f"it cannot be decoded: {str(error) or type(error).__name__}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says of itself before it is decoded."""
+
+    picture: Image.Image
+    format: str
+    """Pillow's name; MPO counts as JPEG, which it is."""
+    size: tuple[int, int]
+    """As stored: not yet upright."""
+    orientation: int | None
+    """EXIF orientation of the pixels as they will be decoded, 1 to 8; None where it may stand behind the pixels."""
+    icc_profile: bytes | None
+    sample_bits: int
+    """Of a PNG: the bits of one sample, as stored."""
+    buffered: float
+    """Bytes a pixel that the decoder holds of the whole picture, whatever scale it decodes at."""
+
+    def weight(self, at_least: tuple[int, int]) -> int:
+        """Return the most bytes that decoding to this size and shrinking will take, beyond the file's own."""
+        width, height = self.size
+        if self.format == "JPEG":
+            scale = max(1, min(8, width // at_least[0], height // at_least[1]))
+            decoded = 4 * (width // scale + 1) * (height // scale + 1)
+            return int(width * height * self.buffered) + decoded + 4 * _STRIP_PIXELS
+        return int(width * height * self.buffered) + 16 * _STRIP_PIXELS
+
+
+def read_header(data: bytes, max_pixels: int) -> Header:
+    """Read what a file says of itself; to be called under `rejecting_damage`.
+
+    Raises:
+        PictureTooLarge: its decoder would take far too long.
+        CorruptImage: it asks for unreasonable work.
+    """
+    # Pillow refuses above twice this, wherever it meets a size: in headers, frames and embedded files.
+    Image.MAX_IMAGE_PIXELS = max_pixels / 2  # type: ignore[assignment]  # an odd limit has a half
+    picture = Image.open(io.BytesIO(data), formats=READABLE)
+    width, height = picture.size
+    codecs = {tile.codec_name for tile in getattr(picture, "tile", ())}
+    if codecs & Image.DECODERS.keys() and width * height > _MAX_SLOW_PIXELS:
+        raise PictureTooLarge(
+            f"{width}x{height} is more than the {_MAX_SLOW_PIXELS:,} pixels that are decoded of a {picture.format} "
+            f"file that is coded as this one is ({', '.join(sorted(codecs))})"
+        )
+    image_format = "JPEG" if picture.format == "MPO" else picture.format or ""
+    buffered: float = _BYTES_A_PIXEL.get(image_format) or _MODE_BYTES.get(picture.mode, 4)
+    if image_format == "JPEG":
+        buffered = _jpeg_buffer(data, picture)
+    elif image_format == "TIFF":
+        _check_tiles(picture)
+    elif image_format == "ICO":
+        for found in _EMBEDDED_PNG.finditer(data):
+            Image._decompression_bomb_check((int.from_bytes(found[1]), int.from_bytes(found[2])))  # noqa: SLF001
+            buffered = max(buffered, 9 * int.from_bytes(found[1]) * int.from_bytes(found[2]) / (width * height))
+    return Header(
+        picture,
+        image_format,
+        picture.size,
+        None if image_format == "PNG" else read_orientation(picture),
+        picture.info.get("icc_profile"),
+        _sample_bits(picture),
+        buffered,
+    )
+
+
+def _jpeg_buffer(data: bytes, picture: Image.Image) -> float:
+    """Bytes a pixel that a JPEG decoder keeps: nothing, or all coefficients where they come in several scans."""
+    if (scans := data.count(b"\xff\xda")) > _MAX_JPEG_SCANS:
+        raise CorruptImage(f"it cannot be decoded: a JPEG of {scans} scans is made to waste time")
+    layers: list[tuple[int, int, int, int]] = getattr(picture, "layer", [])
+    if not layers or not (picture.info.get("progressive") or _first_scan_components(data) < len(layers)):
+        return 0
+    largest = max(layer[1] for layer in layers) * max(layer[2] for layer in layers)
+    return 2.1 * sum(layer[1] * layer[2] for layer in layers) / largest
+
+
+def _first_scan_components(data: bytes) -> int:
+    """How many of its components a JPEG's first scan has; 0 where there is no scan."""
+    position = 2
+    while position + 5 <= len(data):
+        marker, length = data[position : position + 2], int.from_bytes(data[position + 2 : position + 4])
+        if marker == b"\xff\xda":
+            return data[position + 4]
+        position += 1 if marker[0] != 0xFF or marker[1] in {0x00, 0xFF} else 2 + length  # noqa: PLR2004 - markers
+    return 0
+
+
+def _check_tiles(picture: Image.Image) -> None:
+    """Refuse tiles much larger than the picture, which would be decoded whole."""
+    tags = getattr(picture, "tag_v2", {})
+    tile = int(tags.get(_TILE_WIDTH, 0)) * int(tags.get(_TILE_LENGTH, 0))
+    if tile > max(_MAX_SMALL_TILE, 4 * picture.width * picture.height):
+        raise CorruptImage(f"it cannot be decoded: tiles of {tile:,} pixels are made to waste memory")
+
+
+def read_orientation(picture: Image.Image) -> int:
+    """EXIF orientation, 1 to 8, of the pixels as they will be decoded; unreadable or absurd counts as upright."""
+    if picture.format in {"TIFF", "HEIF"}:
+        return 1  # Their decoders turn the pixels, and their size is the upright one.
+    try:
+        value = picture.getexif().get(_ORIENTATION, 1)
+    except _DAMAGE:
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1  # noqa: PLR2004 - as EXIF numbers them
+
+
+def _sample_bits(picture: Image.Image) -> int:
+    tiles = getattr(picture, "tile", None)
+    if picture.format != "PNG" or not tiles:
+        return 8
+    raw_mode = tiles[0].args if isinstance(tiles[0].args, str) else tiles[0].args[0]
+    bits = raw_mode.partition(";")[2].rstrip("B")
+    return int(bits) if bits.isdigit() else 8
+
+
+def decode(header: Header, at_least: tuple[int, int]) -> Image.Image:
+    """Decode the (first) picture; a JPEG at the smallest scale that is still as large as asked."""
+    picture = header.picture
+    picture.draft(None, at_least)
+    if header.format == "TIFF":
+        _widen_planes(picture)
+    picture.load()
+    return picture
+
+
+def _widen_planes(picture: Image.Image) -> None:
+    """Read uncompressed planes of 16-bit samples as such; Pillow would take each half of a sample for one of 8 bits."""
+    tags = getattr(picture, "tag_v2", {})
+    bits = tags.get(_BITS_PER_SAMPLE, (8,))
+    if tags.get(_PLANAR_CONFIGURATION) != 2 or set(bits) != {16}:  # noqa: PLR2004 - separate planes, bits
+        return
+    suffix = ";16B" if getattr(tags, "prefix", b"II") == b"MM" else ";16L"
+    tiles = getattr(picture, "tile", [])
+    picture.tile = [  # type: ignore[attr-defined]
+        tile._replace(args=(tile.args[0] + suffix, *tile.args[1:]))
+        if tile.codec_name == "raw" and len(tile.args[0]) == 1
+        else tile
+        for tile in tiles
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Shrinkable:
+    """A picture in a mode that can be averaged: RGB, L, CMYK, LAB, or RGBa (premultiplied)."""
+
+    picture: Image.Image
+    box: tuple[float, float, float, float]
+    """What of it is the picture, in its pixels; the last row and column may be of fewer than the others."""
+
+    def resized(self, size: tuple[int, int], gap: float) -> Image.Image:
+        """Return it at this size; RGBa becomes RGBA."""
+        small = self.picture.resize(size, Image.Resampling.LANCZOS, self.box, gap)
+        return small.convert("RGBA") if small.mode == "RGBa" else small
+
+
+def shrinkable(picture: Image.Image, sample_bits: int, target: tuple[int, int], gap: float) -> Shrinkable:
+    """Bring a decoded picture into a mode that can be averaged, and down to some `gap` times the target.
+
+    What has to be converted is converted strip by strip, so that no second picture of the full size is ever held.
+    """
+    across = max(1, int(picture.width / target[0] / gap))
+    down = max(1, int(picture.height / target[1] / gap))
+    box = (0.0, 0.0, picture.width / across, picture.height / down)
+    convert = _conversion(picture, sample_bits)
+    if convert is None:
+        return Shrinkable(picture.reduce((across, down)) if across * down > 1 else picture, box)
+    rows = max(down, _STRIP_PIXELS // picture.width // down * down)
+    strips = (
+        convert(picture.crop((0, top, picture.width, min(top + rows, picture.height)))).reduce((across, down))
+        for top in range(0, picture.height, rows)
+    )
+    first = next(strips)
+    small = Image.new(first.mode, (first.width, -(-picture.height // down)))
+    for index, strip in enumerate(chain([first], strips)):
+        small.paste(strip, (0, index * rows // down))
+    return Shrinkable(small, box)
+
+
+_Conversion = Callable[[Image.Image], Image.Image]
+
+
+def _conversion(picture: Image.Image, sample_bits: int) -> _Conversion | None:
+    """How to bring a strip of the picture into a mode that can be averaged; None where it is in one."""
+    key = picture.info.get("transparency")
+    if picture.mode in _WIDE_MODES:
+        return _from_wide(picture, key if isinstance(key, int) else None)
+    if picture.mode == "L" and isinstance(key, int):
+        # Pillow scales the samples of a PNG of 2 or 4 bits to 8, and not the value that is transparent.
+        return _from_gray(key * (255 // (2**sample_bits - 1)))
+    if picture.mode == "RGB" and isinstance(key, tuple) and sample_bits == 16:  # noqa: PLR2004 - bits
+        # Of samples of 16 bits Pillow keeps the upper 8, and of the value that is transparent all.
+        picture.info["transparency"] = tuple(value >> 8 for value in key)
+    if picture.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or key is not None:
+        return _premultiplied
+    if picture.mode in {"RGB", "L", "CMYK", "LAB"}:
+        return None
+    wanted = "L" if picture.mode == "1" else "RGB"
+    return lambda strip: strip.convert(wanted)
+
+
+def _premultiplied(strip: Image.Image) -> Image.Image:
+    return (strip if strip.mode == "RGBA" else strip.convert("RGBA")).convert("RGBa")
+
+
+def _from_gray(transparent: int) -> _Conversion:
+    alpha = [0 if value == transparent else 255 for value in range(256)]
+    return lambda strip: _premultiplied(Image.merge("LA", [strip, strip.point(alpha)]))
+
+
+def _from_wide(picture: Image.Image, transparent: int | None) -> _Conversion:
+    """Scale samples of 16 or 32 bits to 8; clipping them would make all of a bright picture white."""
+    low, high = (0, 65535) if picture.mode.startswith("I;16") else _extrema(picture)
+    if picture.mode != "F" and low >= 0 and high <= 65535:  # noqa: PLR2004 - 16 bits
+        gray = [(value + 128) // 257 for value in range(65536)]
+        alpha = [0 if value == transparent else 255 for value in range(65536)]
+
+        def convert(strip: Image.Image) -> Image.Image:
+            wide = strip.convert("I")
+            if transparent is None:
+                return wide.point(gray, "L")
+            return _premultiplied(Image.merge("LA", [wide.point(gray, "L"), wide.point(alpha, "L")]))
+
+        return convert
+    # Floating point is from 0 to 1 by convention; else the file's own range is the only one known.
+    bottom, top = (0.0, 1.0) if low >= 0 and high <= 1 else (min(low, 0), max(high, 255))
+    scale = 255 / (top - bottom)
+    return lambda strip: strip.convert("F").point(lambda value: value * scale - bottom * scale).convert("L")
+
+
+def _extrema(picture: Image.Image) -> tuple[float, float]:
+    low, high = picture.getextrema()
+    if isinstance(low, tuple) or isinstance(high, tuple):
+        raise TypeError(f"no range of values in mode {picture.mode}")
+    return low, high
