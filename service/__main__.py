@@ -9,9 +9,9 @@ import uvicorn
 from service.app import create_app
 from service.errors import ServiceError
 from service.job import exit_status_of
-from service.logs import configure_logs
+from service.logs import configure_logs, divert_native_output
 from service.settings import load_settings
-from service.wiring import Service, build
+from service.wiring import Service, build, leave
 
 _GRACE_SECONDS = 8
 """What requests in flight get after SIGTERM; Cloud Run kills the container after 10 s."""
@@ -40,6 +40,7 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_logs(settings.log_level, settings.log_format)
+        divert_native_output()
         service = build(settings)
     except ServiceError as error:
         sys.stderr.write(f"{error}\n")
@@ -60,4 +61,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

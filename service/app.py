@@ -5,14 +5,15 @@ Translates only. What an event or a run does is in `pipeline.py` and `runs.py`.
 
 import asyncio
 import json
+import math
 from asyncio import wrap_future
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from threading import Event
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 from anyio import to_thread
@@ -45,25 +46,29 @@ from service.runs import Run, RunRequest
 from service.wiring import Service
 
 STATUS: dict[type[ServiceError], HTTPStatus] = {
-    ServiceError: HTTPStatus.INTERNAL_SERVER_ERROR,
-    WrongSettings: HTTPStatus.INTERNAL_SERVER_ERROR,
-    CredentialsMissing: HTTPStatus.INTERNAL_SERVER_ERROR,
     InvalidValue: HTTPStatus.UNPROCESSABLE_ENTITY,
     OutsideFence: HTTPStatus.FORBIDDEN,
     NotAnEvent: HTTPStatus.BAD_REQUEST,
-    # Anything but 2xx would be delivered again for a day, and change nothing.
-    UnusableEvent: HTTPStatus.OK,
-    ImageRejected: HTTPStatus.OK,
-    ObjectNotFound: HTTPStatus.OK,
-    NameTaken: HTTPStatus.SERVICE_UNAVAILABLE,
     RetryLater: HTTPStatus.SERVICE_UNAVAILABLE,
-    BucketNotFound: HTTPStatus.NOT_FOUND,
+    # These have an answer of their own where they arise, or end the program before it serves.
+    UnusableEvent: HTTPStatus.INTERNAL_SERVER_ERROR,
+    ImageRejected: HTTPStatus.INTERNAL_SERVER_ERROR,
+    ObjectNotFound: HTTPStatus.INTERNAL_SERVER_ERROR,
+    NameTaken: HTTPStatus.INTERNAL_SERVER_ERROR,
+    WrongSettings: HTTPStatus.INTERNAL_SERVER_ERROR,
+    CredentialsMissing: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 """What an error means to the caller; an error that is not named here means what its base class means."""
 
 NDJSON = "application/x-ndjson"
 _PLACE_WAIT_SECONDS = 60
 """How long an event waits for its turn. Pub/Sub takes a push back after 10 to 600 s."""
+_LAST_SECONDS = 6.5
+"""What a request gets to end by itself once the process was told to end; more than `runs.GRACE_SECONDS`, and less than
+the server gives it."""
+_POLL_SECONDS = 0.5
+_MAX_BODY_BYTES = 1024 * 1024
+"""Of a request; an event has two thousand."""
 _PROGRESS_SECONDS = 1.0
 _PROGRESS_FIELDS = {*Counts.model_fields, "elapsed_seconds"}
 _SCHEDULE_TIME = "X-CloudScheduler-ScheduleTime"
@@ -82,7 +87,7 @@ class EventAnswer(BaseModel):
     reason: str | None = None
 
 
-class Problem(BaseModel):
+class ErrorAnswer(BaseModel):
     """Why a request was not served."""
 
     code: str
@@ -102,12 +107,14 @@ def create_app(service: Service) -> FastAPI:
         title="Thumbnails for Cloud Storage",
         description="Thumbnails of the images in a Cloud Storage folder: a whole folder, or one image as it arrives.",
         lifespan=lifespan,
+        max_body_size=_MAX_BODY_BYTES,
         redoc_url=None,
     )
     app.exception_handler(ServiceError)(_answer_service_error)
     app.exception_handler(HTTPException)(_answer_no_route)
     app.exception_handler(Exception)(_answer_unforeseen)
 
+    @app.head("/health", include_in_schema=False)
     @app.get("/health")
     async def health() -> dict[str, str]:
         """Whether the process serves; asks nothing of storage."""
@@ -118,9 +125,9 @@ def create_app(service: Service) -> FastAPI:
         response_model=RunReport,
         response_model_exclude_none=True,
         responses={
-            403: {"model": Problem, "description": "The folder is outside INPUT_FOLDER."},
-            404: {"model": Problem, "description": "The bucket does not exist."},
-            422: {"model": Problem, "description": "A field is unknown or wrong."},
+            403: {"model": ErrorAnswer, "description": "The folder is outside INPUT_FOLDER."},
+            404: {"model": ErrorAnswer, "description": "The bucket does not exist."},
+            422: {"model": ErrorAnswer, "description": "A field is unknown or wrong."},
             503: {"model": RunReport, "description": "Something failed and may work later: call again."},
         },
         openapi_extra={"requestBody": {"content": {"application/json": {"schema": RunRequest.model_json_schema()}}}},
@@ -130,9 +137,11 @@ def create_app(service: Service) -> FastAPI:
 
         With `Accept: application/x-ndjson` the answer is a line of progress a second, then the report.
         """
-        ordered = service.run(_run_request(body), _default_hour(request))
-        await to_thread.run_sync(ordered.prepare)
-        if NDJSON in request.headers.get("accept", ""):
+        asked = _run_request(body)
+        ordered = service.run(asked, _scheduled_hour(request) if asked.timestamp is None else None)
+        if refusal := await _opened(ordered, service):
+            return refusal
+        if NDJSON in request.headers.get("accept", "").lower():
             return StreamingResponse(_lines(ordered, service), media_type=NDJSON)
         async with aclosing(_working(ordered, service)) as working:
             async for done, _ in working:
@@ -149,22 +158,14 @@ def create_app(service: Service) -> FastAPI:
         "/events",
         response_model_exclude_none=True,
         responses={
-            400: {"model": Problem, "description": "No event at all."},
-            503: {"model": Problem, "description": "It may work later: deliver it again."},
+            400: {"model": ErrorAnswer, "description": "No event at all."},
+            503: {"model": ErrorAnswer, "description": "It may work later: deliver it again."},
         },
         openapi_extra={"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}},
     )
     async def events(request: Request, body: Annotated[bytes, Depends(_body)]) -> EventAnswer:
         """Thumbnail the one object that an event of Eventarc or Pub/Sub push is about."""
-        try:
-            event = decode(request.headers, body)
-        except UnusableEvent as error:
-            log.error("event rejected", code=error.code, reason=str(error))
-            return EventAnswer(outcome="rejected", code=error.code, reason=str(error))
-        if isinstance(event, NotOurs):
-            answer = EventAnswer(outcome="ignored", reason=event.reason)
-        else:
-            answer = _event_answer(await _in_turn(service, partial(service.thumbnailer.handle, event)))
+        answer = await _event_answer(service, request.headers, body)
         log.debug("event", **answer.model_dump(exclude_none=True))
         return answer
 
@@ -183,24 +184,53 @@ def _run_request(body: bytes) -> RunRequest:
         return RunRequest.model_validate_json(body)
     except ValidationError as error:
         problem = error.errors()[0]
-        field = ".".join(map(str, problem["loc"])) or "body"
-        given = body[:200].decode(errors="replace") if field == "body" else problem["input"]
+        field = ".".join(map(str, problem["loc"]))[:100] or "body"
+        given = body.decode(errors="replace") if field == "body" else problem["input"]
         known = f" (known are {', '.join(RunRequest.model_fields)})" if problem["type"] == "extra_forbidden" else ""
         raise InvalidValue(field, given, f"is wrong: {problem['msg']}{known}") from None
 
 
-def _default_hour(request: Request) -> Hour:
-    """The hour of Cloud Scheduler's schedule time, which its retries keep, else the present one."""
+def _scheduled_hour(request: Request) -> Hour | None:
+    """The hour of Cloud Scheduler's schedule time, which its retries keep; None for any other caller."""
     text = request.headers.get(_SCHEDULE_TIME)
     if text is None:
-        return Hour.of(datetime.now(UTC))
+        return None
     try:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is None:
             raise ValueError
-    except ValueError:
+        return Hour.of(moment)
+    except (ValueError, OverflowError):
         raise InvalidValue(_SCHEDULE_TIME, text, "is not a time with an offset (RFC 3339)") from None
-    return Hour.of(moment)
+
+
+async def _settled(task: asyncio.Future[Any], service: Service, patience: float = math.inf) -> bool:
+    """Wait until a task is done; return False when patience, in seconds, or the process ends before that."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience
+    while not (await asyncio.wait({task}, timeout=min(_POLL_SECONDS, max(0, deadline - loop.time()))))[0]:
+        if service.stopping.is_set():
+            deadline = min(deadline, loop.time() + _LAST_SECONDS)
+        if loop.time() >= deadline:
+            return False
+    return True
+
+
+async def _opened(run: Run, service: Service) -> Response | None:
+    """Open a run in a thread; return the answer where its bucket does not exist.
+
+    Raises:
+        ShuttingDown: the process ends before storage answered.
+    """
+    opening = asyncio.ensure_future(to_thread.run_sync(run.open, abandon_on_cancel=True))
+    if not await _settled(opening, service):
+        raise ShuttingDown("the process ends before the folder's listing came")
+    try:
+        await opening
+    except BucketNotFound as error:
+        answer = ErrorAnswer(code=error.code, reason=str(error))
+        return JSONResponse(answer.model_dump(exclude_none=True), HTTPStatus.NOT_FOUND)
+    return None
 
 
 async def _working(run: Run, service: Service) -> AsyncGenerator[tuple[bool, RunReport]]:
@@ -209,11 +239,19 @@ async def _working(run: Run, service: Service) -> AsyncGenerator[tuple[bool, Run
     Closing the generator stops the run, and so does the end of the process.
     """
     closed = Event()
-    work = asyncio.ensure_future(to_thread.run_sync(run.work, lambda: service.stopping.is_set() or closed.is_set()))
+
+    def should_stop() -> bool:
+        return closed.is_set() or service.stopping.is_set()
+
+    work = asyncio.ensure_future(to_thread.run_sync(run.work, should_stop, abandon_on_cancel=True))
     try:
-        while not (await asyncio.wait({work}, timeout=_PROGRESS_SECONDS))[0]:
+        while not await _settled(work, service, _PROGRESS_SECONDS):
+            if service.stopping.is_set() and not await _settled(work, service, _LAST_SECONDS):
+                run.abandon()
+                break
             yield False, run.report()
-        await work
+        else:
+            await work
         yield True, run.report()
     finally:
         closed.set()
@@ -235,17 +273,31 @@ async def _in_turn(service: Service, make: Callable[[], Outcome]) -> Outcome:
         Overloaded: no place was free for too long.
         ShuttingDown: the process is about to end.
     """
+    ending = ShuttingDown("this instance is shutting down; another one takes the event when it is delivered again")
     if service.stopping.is_set():
-        raise ShuttingDown("this instance is shutting down; another one takes the event when it is delivered again")
+        raise ending
     future = service.images.submit(make)
-    wrapped = asyncio.ensure_future(wrap_future(future))
-    done, _ = await asyncio.wait({wrapped}, timeout=_PLACE_WAIT_SECONDS)
-    if not done and future.cancel():
-        raise Overloaded(f"no place among {service.concurrency} images in flight for {_PLACE_WAIT_SECONDS} s")
-    return await wrapped
+    task = asyncio.ensure_future(wrap_future(future))
+    if not await _settled(task, service, _PLACE_WAIT_SECONDS):
+        if future.cancel():
+            if service.stopping.is_set():
+                raise ending
+            raise Overloaded(f"no place among {service.concurrency} images in flight for {_PLACE_WAIT_SECONDS} s")
+        if not await _settled(task, service):
+            raise ending
+    return await task
 
 
-def _event_answer(outcome: Outcome) -> EventAnswer:
+async def _event_answer(service: Service, headers: Mapping[str, str], body: bytes) -> EventAnswer:
+    try:
+        event = decode(headers, body)
+    except UnusableEvent as error:
+        # Any answer but 2xx would have it delivered again for a day, and change nothing.
+        log.error("event rejected", code=error.code, reason=str(error))
+        return EventAnswer(outcome="rejected", code=error.code, reason=str(error))
+    if isinstance(event, NotOurs):
+        return EventAnswer(outcome="ignored", reason=event.reason)
+    outcome = await _in_turn(service, partial(service.thumbnailer.handle, event))
     thumbnails = [str(location) for location in outcome.thumbnails]
     return EventAnswer(
         outcome=outcome.result,
@@ -263,20 +315,21 @@ def status_of(error: ServiceError) -> HTTPStatus:
 
 
 async def _answer_service_error(_: Request, error: ServiceError) -> Response:
-    problem = Problem(code=error.code, reason=str(error))
+    answer = ErrorAnswer(code=error.code, reason=str(error))
     headers = {}
     if isinstance(error, InvalidValue):
-        problem.field = error.field
+        answer.field = error.field
     if isinstance(error, RetryLater):
         log.warning("to be tried again", code=error.code, reason=str(error))
         if error.retry_after is not None:
             headers["Retry-After"] = str(error.retry_after)
-    return JSONResponse(problem.model_dump(exclude_none=True), status_of(error), headers)
+    return JSONResponse(answer.model_dump(exclude_none=True), status_of(error), headers)
 
 
 async def _answer_no_route(request: Request, error: HTTPException) -> Response:
     reason = f"{request.method} {request.url.path}: {error.detail}. The doors are POST /run and POST /events; see /docs"
-    return JSONResponse(Problem(code="no_route", reason=reason).model_dump(exclude_none=True), error.status_code)
+    answer = ErrorAnswer(code="no_route", reason=reason)
+    return JSONResponse(answer.model_dump(exclude_none=True), error.status_code, error.headers)
 
 
 async def _answer_unforeseen(_: Request, __: Exception) -> Response:

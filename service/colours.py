@@ -9,23 +9,30 @@ _BLACK_POINT_COMPENSATION = 0x2000
 _NO_CACHE = 0x0040
 """The engine's cache of the last pixel is not made for threads."""
 
+_LINEAR_WITHIN = 0.1
+"""How near to 1 a `gAMA` is believed, which says that samples are linear: many another stands in a file of plain sRGB,
+and libvips, ffmpeg and Pillow heed none."""
+
 _SPACE_OF_MODE = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
 
 
-def to_srgb(picture: Image.Image, icc_profile: bytes | None) -> Image.Image:
+def to_srgb(picture: Image.Image, icc_profile: bytes | None, gamma: float | None) -> Image.Image:
     """Convert from the embedded profile; one that is broken, or of another kind of colours, is ignored.
 
     Args:
         picture: RGB, RGBA, L, CMYK or LAB.
         icc_profile: of the source.
+        gamma: the `gAMA` of a PNG that says nothing better of its colours.
 
     Returns:
         RGB, RGBA or L.
     """
     alpha = picture.getchannel("A") if picture.mode == "RGBA" else None
-    colours = picture.convert("RGB") if alpha else picture
+    colours = _without_alpha(picture) if alpha else picture
     if icc_profile:
         colours = _from_profile(colours, icc_profile)
+    elif gamma is not None and abs(gamma - 1) < _LINEAR_WITHIN and colours.mode in {"RGB", "L"}:
+        colours = colours.point(_from_linear() * len(colours.getbands()))
     if colours.mode == "LAB":
         colours = _apply(_transform_from(None, "LAB"), colours)
     if colours.mode not in {"RGB", "L"}:
@@ -34,6 +41,21 @@ def to_srgb(picture: Image.Image, icc_profile: bytes | None) -> Image.Image:
         colours = colours.convert("RGB")
         colours.putalpha(alpha)
     return colours
+
+
+def _without_alpha(picture: Image.Image) -> Image.Image:
+    """The colours of an RGBA picture; L where they are all gray, for which there are profiles of another kind."""
+    red, green, blue, _ = picture.split()
+    if red.tobytes() == green.tobytes() == blue.tobytes():
+        return red
+    return picture.convert("RGB")
+
+
+@functools.cache
+def _from_linear() -> list[int]:
+    """The table from linear samples to sRGB (IEC 61966-2-1)."""
+    linear = (value / 255 for value in range(256))
+    return [round(255 * (12.92 * x if x <= 0.0031308 else 1.055 * x ** (1 / 2.4) - 0.055)) for x in linear]  # noqa: PLR2004
 
 
 def _from_profile(picture: Image.Image, icc_profile: bytes) -> Image.Image:

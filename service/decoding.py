@@ -7,7 +7,8 @@ coded, what decoding them will take) is told before anything is decoded.
 import io
 import re
 import struct
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -68,21 +69,39 @@ _STRIP_PIXELS = 1_000_000
 _ORIENTATION = 0x0112
 _PLANAR_CONFIGURATION = 284
 _BITS_PER_SAMPLE = 258
+_PHOTOMETRIC = 262
+_SAMPLE_FORMAT = 339
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
+_ROWS_PER_STRIP = 278
 _EMBEDDED_PNG = re.compile(rb"\x89PNG\r\n\x1a\n.{4}IHDR(.{4})(.{4})", re.DOTALL)
 _WIDE_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
 
 _DAMAGE = (
-    OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, OverflowError, EOFError, AttributeError,
-    AssertionError, RuntimeError, ZeroDivisionError, MemoryError, struct.error,
+    OSError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, EOFError, AttributeError,
+    AssertionError, RuntimeError, SystemError, MemoryError, BufferError, struct.error, zlib.error,
 )  # fmt: skip
-"""What Pillow's decoders raise when they meet damage."""
+"""What Pillow's decoders raise when they meet damage; MemoryError where a damaged header asks for absurdly much."""
 
-_BYTES_A_PIXEL = {"WEBP": 17, "AVIF": 22, "HEIF": 22, "JPEG2000": 32, "ICO": 9, "GIF": 10, "TIFF": 9}
+_BYTES_A_PIXEL = {"WEBP": 16.5, "AVIF": 16, "HEIF": 16, "JPEG2000": 25, "ICO": 9}
 """What decoding takes at its peak, measured; of the formats that are not named, `_MODE_BYTES`."""
 
-_MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2}
+_MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
 """Bytes that Pillow holds for a pixel; 4 in any other mode."""
+
+_FRAME_BYTES = {"GIF": 12, "PNG": 12}
+"""What putting an animation's frames together takes a pixel of one frame, measured; WebP's decoder always does it."""
+
+_STRIP_BYTES = 13
+"""What converting takes a pixel of a strip, measured."""
+
+_ENCODING_BYTES = {"JPEG": (4, 9), "PNG": (7, 10), "GIF": (29, 29), "WEBP": (23, 38), "AVIF": (48, 56)}
+"""What encoding takes a pixel of the thumbnail at its peak, opaque and not, measured on noise, photos and drawings."""
+
+_INDEXING_BYTES = 28
+"""What finding a palette takes a pixel of the thumbnail, measured on noise."""
+
+_ANY_PICTURE = 2 * 1024 * 1024
+"""Bytes for rows, tables and other small things."""
 
 
 def begins_like_an_image(head: bytes) -> bool:
@@ -105,7 +124,7 @@ def rejecting_damage(data: bytes, max_pixels: int) -> Iterator[None]:
         if data[4:12] in _HEIC_SIGNATURES and not _HEIF:
             raise UnsupportedFormat("it is a HEIC picture, which needs the extra 'heif' to be read") from error
         if begins_like_an_image(data[:HEAD_BYTES]):
-            raise CorruptImage("it cannot be decoded: its header is cut off or damaged") from error
+            raise CorruptImage("it cannot be decoded: its header is cut off, damaged, or of a rare kind") from error
         raise UnsupportedFormat(f"the bytes are of none of these formats: {', '.join(READABLE)}") from error
     except _DAMAGE as error:
         raise CorruptImage(f"it cannot be decoded: {str(error) or type(error).__name__}") from error
@@ -123,19 +142,66 @@ class Header:
     orientation: int | None
     """EXIF orientation of the pixels as they will be decoded, 1 to 8; None where it may stand behind the pixels."""
     icc_profile: bytes | None
+    gamma: float | None
+    """Of a PNG that says nothing better of its colours."""
     sample_bits: int
     """Of a PNG: the bits of one sample, as stored."""
     buffered: float
     """Bytes a pixel that the decoder holds of the whole picture, whatever scale it decodes at."""
 
-    def weight(self, at_least: tuple[int, int]) -> int:
-        """Return the most bytes that decoding to this size and shrinking will take, beyond the file's own."""
-        width, height = self.size
+    def weight(self, at_least: tuple[int, int], targets: Collection[str] = (), held: int = 0) -> int:
+        """Return the most bytes that decoding, shrinking and encoding will take at once, beyond the file's own.
+
+        Args:
+            at_least: the size to decode to, at the least: twice that of the largest thumbnail.
+            targets: Pillow's names of the formats to encode; without any, the source's own.
+            held: the pixels of all thumbnails that are held until they are encoded together, as an animation's are.
+        """
+        (width, height), mode = self.size, self.picture.mode
+        # As `decode` and `shrinkable` will: a JPEG's scale, a power of 2, and how many pixels become one cheaply.
+        fraction = max(1, min(8, width // at_least[0], height // at_least[1])) if self.format == "JPEG" else 1
+        scale = 1 << fraction.bit_length() - 1
+        columns, rows = -(-width // scale), -(-height // scale)
+        raster = columns * rows * _MODE_BYTES.get(mode, 4)
+        across, down = max(1, columns // at_least[0]), max(1, rows // at_least[1])
+        columns, rows = -(-columns // across), -(-rows // down)
+        decoding = width * height * self.buffered
         if self.format == "JPEG":
-            scale = max(1, min(8, width // at_least[0], height // at_least[1]))
-            decoded = 4 * (width // scale + 1) * (height // scale + 1)
-            return int(width * height * self.buffered) + decoded + 4 * _STRIP_PIXELS
-        return int(width * height * self.buffered) + 16 * _STRIP_PIXELS
+            decoding += raster
+        elif self.format == "TIFF":
+            decoding += _tiff_extra(self.picture)
+        elif self.format == "GIF" and not _fills_its_screen(self.picture):
+            decoding, raster = 10 * width * height, 4 * width * height
+        opaque = mode in {"RGB", "L", "CMYK", "LAB"} and "transparency" not in self.picture.info
+        strips = 0 if opaque else _STRIP_BYTES * min(width * height, _STRIP_PIXELS)
+        reduced = 0 if opaque and across * down == 1 else 4 * columns * rows
+        thumbnail = at_least[0] * at_least[1] // 4
+        encoding = max(_ENCODING_BYTES.get(target, (7, 10))[not opaque] for target in targets or (self.format,))
+        if mode == "P":
+            encoding = max(encoding, _INDEXING_BYTES)
+        # Resized across first and then down; then turned, converted, encoded.
+        finishing = 4 * thumbnail + max(2 * at_least[0] * rows, encoding * thumbnail)
+        if held:
+            decoding = width * height * max(self.buffered, _FRAME_BYTES.get(self.format, 0))
+            # The encoder has copies.
+            return int(decoding + strips + reduced + finishing) + 8 * held + _ANY_PICTURE
+        return int(max(decoding, raster + reduced + strips, (reduced or raster) + finishing)) + _ANY_PICTURE
+
+
+def _fills_its_screen(picture: Image.Image) -> bool:
+    return all(tile.extents in {None, (0, 0, *picture.size)} for tile in getattr(picture, "tile", ()))
+
+
+def _tiff_extra(picture: Image.Image) -> int:
+    """Bytes that a TIFF takes besides its pixels: a strip or tile that is unpacked, a second picture where it turns."""
+    tags = getattr(picture, "tag_v2", {})
+    width, height = picture.size
+    extra = 0 if tags.get(_ORIENTATION, 1) == 1 else width * height * _MODE_BYTES.get(picture.mode, 4)
+    if any(tile.codec_name == "libtiff" for tile in getattr(picture, "tile", ())):
+        bits = tags.get(_BITS_PER_SAMPLE, (1,))
+        rows = int(tags.get(_TILE_LENGTH) or min(height, tags.get(_ROWS_PER_STRIP, height)))
+        extra += int(tags.get(_TILE_WIDTH, width)) * rows * len(bits) * max(bits) // 8
+    return extra
 
 
 def read_header(data: bytes, max_pixels: int) -> Header:
@@ -170,10 +236,20 @@ def read_header(data: bytes, max_pixels: int) -> Header:
         image_format,
         picture.size,
         None if image_format == "PNG" else read_orientation(picture),
-        picture.info.get("icc_profile"),
+        _profile_of_jp2(data) if image_format == "JPEG2000" else picture.info.get("icc_profile"),
+        None if "srgb" in picture.info else picture.info.get("gamma"),
         _sample_bits(picture),
         buffered,
     )
+
+
+def _profile_of_jp2(data: bytes) -> bytes | None:
+    """The ICC profile in a JPEG 2000's colour specification box (ISO 15444-1, I.5.3.3), which Pillow leaves there."""
+    header, _, _ = data.partition(b"jp2c")
+    start = header.find(b"colr")
+    if start < 4 or header[start + 4 : start + 5] != b"\2":  # noqa: PLR2004 - the box begins with its length
+        return None
+    return header[start + 7 : start - 4 + int.from_bytes(header[start - 4 : start])]
 
 
 def _jpeg_buffer(data: bytes, picture: Image.Image) -> float:
@@ -184,7 +260,7 @@ def _jpeg_buffer(data: bytes, picture: Image.Image) -> float:
     if not layers or not (picture.info.get("progressive") or _first_scan_components(data) < len(layers)):
         return 0
     largest = max(layer[1] for layer in layers) * max(layer[2] for layer in layers)
-    return 2.1 * sum(layer[1] * layer[2] for layer in layers) / largest
+    return 2.03 * sum(layer[1] * layer[2] for layer in layers) / largest
 
 
 def _first_scan_components(data: bytes) -> int:
@@ -227,13 +303,27 @@ def _sample_bits(picture: Image.Image) -> int:
 
 
 def decode(header: Header, at_least: tuple[int, int]) -> Image.Image:
-    """Decode the (first) picture; a JPEG at the smallest scale that is still as large as asked."""
+    """Decode the (first) picture; a JPEG at the smallest scale that is still as large as asked.
+
+    Raises:
+        UnsupportedFormat: its samples are of a kind that Pillow reads wrongly.
+    """
     picture = header.picture
     picture.draft(None, at_least)
     if header.format == "TIFF":
         _widen_planes(picture)
+    covered = [tile.extents for tile in getattr(picture, "tile", ())] if header.format == "GIF" else []
     picture.load()
+    if covered and covered[0] not in {None, (0, 0, *picture.size)}:
+        return _on_nothing(picture, covered[0])
     return picture
+
+
+def _on_nothing(picture: Image.Image, covered: tuple[int, int, int, int]) -> Image.Image:
+    """A GIF's frame on a larger screen, of which the rest shows nothing; Pillow shows the palette's first entry."""
+    screen = Image.new("RGBA", picture.size)
+    screen.paste(picture.crop(covered).convert("RGBA"), covered)
+    return screen
 
 
 def _widen_planes(picture: Image.Image) -> None:
@@ -323,6 +413,17 @@ def _from_gray(transparent: int) -> _Conversion:
 def _from_wide(picture: Image.Image, transparent: int | None) -> _Conversion:
     """Scale samples of 16 or 32 bits to 8; clipping them would make all of a bright picture white."""
     low, high = (0, 65535) if picture.mode.startswith("I;16") else _extrema(picture)
+    tags = getattr(picture, "tag_v2", {})
+    if low < 0 and picture.mode == "I" and tags.get(_SAMPLE_FORMAT, (1,))[0] == 1:
+        raise UnsupportedFormat("its samples are unsigned, of 32 bits, and some are too large to be read")
+    convert = _scaled(picture, low, high, transparent)
+    if tags.get(_PHOTOMETRIC) == 0:
+        # White is zero, which Pillow heeds for samples of up to 8 bits alone.
+        return lambda strip: convert(strip).point(range(255, -1, -1))
+    return convert
+
+
+def _scaled(picture: Image.Image, low: float, high: float, transparent: int | None) -> _Conversion:
     if picture.mode != "F" and low >= 0 and high <= 65535:  # noqa: PLR2004 - 16 bits
         gray = [(value + 128) // 257 for value in range(65536)]
         alpha = [0 if value == transparent else 255 for value in range(65536)]

@@ -32,6 +32,9 @@ It knows nothing of HTTP or of exit statuses: `app.py` and `job.py` each have on
 
 from typing import ClassVar
 
+_LONGEST_ECHO = 1100
+"""Of a value in a message, in characters; the longest name in storage fits."""
+
 
 class ServiceError(Exception):
     """Base of all of them. The text is meant for people: what was wrong, with which value, what to do."""
@@ -45,8 +48,11 @@ class InvalidValue(ServiceError, ValueError):
     code = "invalid_value"
 
     def __init__(self, field: str, value: object, problem: str) -> None:
-        """Name the field, the value as given, and what is wrong with it."""
-        super().__init__(f"{field}: {value!r} {problem}")
+        """Name the field, the value as given (its beginning, where it is long), and what is wrong with it."""
+        shown = repr(value)
+        if len(shown) > _LONGEST_ECHO:
+            shown = f"{shown[:_LONGEST_ECHO]}…"
+        super().__init__(f"{field}: {shown} {problem}")
         self.field = field
         self.value = value
         self.problem = problem

@@ -14,6 +14,7 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Annotated, Any
 
 from cloudevents.core.base import BaseCloudEvent
@@ -34,8 +35,8 @@ EXPECTED = (
     f"(Content-Type: application/cloudevents+json), of type {FINALIZED}, or a Pub/Sub push message"
 )
 
-_ATTRIBUTE_HEADERS = frozenset({"ce-specversion", "ce-type", "ce-source", "ce-id", "content-type"})
-"""What is read of a binary CloudEvent's headers. The rest is left out, so that no odd value there costs an image."""
+_ATTRIBUTES = frozenset({"specversion", "type", "source", "id", "datacontenttype", "data", "data_base64"})
+"""What is read of a CloudEvent. The rest is left out, so that no odd value there costs an image."""
 
 _Name = Annotated[str, StringConstraints(min_length=1)]
 
@@ -97,6 +98,8 @@ def decode(headers: Mapping[str, str], body: bytes) -> Finalized | NotOurs:
         UnusableEvent: there is one, but what it carries cannot be used.
     """
     headers = {name.lower(): value for name, value in headers.items()}
+    if b"\\u" in body:
+        _refuse_lone_surrogates(body)
     content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type.startswith("application/cloudevents-batch"):
         raise UnusableEvent("a batch of CloudEvents; send them one by one")
@@ -106,7 +109,7 @@ def decode(headers: Mapping[str, str], body: bytes) -> Finalized | NotOurs:
         return _from_cloud_event(_binary(headers, body))
     try:
         envelope = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise NotAnEvent(f"no event: neither ce- headers nor a JSON body. Expected {EXPECTED}") from None
     if not (isinstance(envelope, dict) and "message" in envelope):
         raise NotAnEvent(f"no event: neither ce- headers nor a 'message' in the body. Expected {EXPECTED}")
@@ -114,19 +117,23 @@ def decode(headers: Mapping[str, str], body: bytes) -> Finalized | NotOurs:
 
 
 def _structured(headers: Mapping[str, str], body: bytes) -> BaseCloudEvent:
+    envelope = _json(body, "the structured CloudEvent")
+    if not isinstance(envelope, dict):
+        raise UnusableEvent("the structured CloudEvent is no JSON object")
+    known = {name: value for name, value in envelope.items() if name in _ATTRIBUTES}
     try:
-        return from_structured_event(HTTPMessage(dict(headers), body))
+        return from_structured_event(HTTPMessage(dict(headers), json.dumps(known).encode()))
     except (BaseCloudEventException, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UnusableEvent(f"the structured CloudEvent cannot be read: {error}") from error
 
 
 def _binary(headers: Mapping[str, str], body: bytes) -> BaseCloudEvent:
-    known = {name: value for name, value in headers.items() if name in _ATTRIBUTE_HEADERS}
+    known = {name: value for name, value in headers.items() if name.removeprefix("ce-") in _ATTRIBUTES}
     # The media type of the data decides nothing here: only JSON is understood, whatever it is called.
     known["content-type"] = "application/json"
     try:
         return from_binary_event(HTTPMessage(known, body))
-    except (BaseCloudEventException, ValueError, TypeError) as error:
+    except (BaseCloudEventException, ValueError, TypeError, RecursionError) as error:
         raise UnusableEvent(f"the binary CloudEvent cannot be read: {error}") from error
 
 
@@ -152,7 +159,8 @@ def _from_resource(data: object) -> Finalized:
     location = ObjectLocation(bare.bucket, bare.name)
     try:
         resource = _Resource.model_validate(data)
-    except ValidationError:
+        created = resource.timeCreated.astimezone(UTC)
+    except (ValidationError, OverflowError):
         return Finalized(location, bare.generation, None)
     return Finalized(
         location,
@@ -161,7 +169,7 @@ def _from_resource(data: object) -> Finalized:
             location=location,
             generation=resource.generation,
             size=resource.size,
-            created=resource.timeCreated,
+            created=created,
             content_type=resource.contentType,
             content_encoding=resource.contentEncoding,
             metadata=resource.metadata,
@@ -214,9 +222,21 @@ def _base64(text: object) -> bytes:
 
 def _json(text: str | bytes, what: str) -> Any:  # noqa: ANN401 - whatever the JSON holds
     try:
-        return json.loads(text)
-    except ValueError as error:
+        parsed = json.loads(text)
+        _refuse_lone_surrogates(text)
+    except (ValueError, RecursionError) as error:
         raise UnusableEvent(f"{what} is no JSON: {error}") from error
+    return parsed
+
+
+def _refuse_lone_surrogates(text: str | bytes) -> None:
+    """Refuse escaped halves of characters, which no object's name has and no answer can carry."""
+    try:
+        json.dumps(json.loads(text), ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise UnusableEvent(f"the event has half a character in a text: {error}") from error
+    except (ValueError, RecursionError):
+        return  # Not JSON at all; who reads it says so.
 
 
 def _problems(error: ValidationError) -> str:

@@ -1,8 +1,10 @@
 """Cloud Run Job: one task of a run. Settings in, exit status out."""
 
+import math
 import signal
 import sys
-from datetime import UTC, datetime
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from types import FrameType
 
 import structlog
@@ -16,11 +18,10 @@ from service.errors import (
     ServiceError,
     WrongSettings,
 )
-from service.locations import Hour
-from service.logs import configure_logs
-from service.runs import RunRequest
+from service.logs import configure_logs, divert_native_output
+from service.runs import Run, RunRequest
 from service.settings import load_settings
-from service.wiring import build
+from service.wiring import Service, build, leave
 
 DONE = 0
 TRY_AGAIN = 1
@@ -38,6 +39,11 @@ EXIT_STATUS: dict[type[ServiceError], int] = {
 }
 """What an error means to Cloud Run; one that is not named here means what its base class means."""
 
+_POLL_SECONDS = 0.2
+_LAST_SECONDS = 6.5
+"""What the run gets to end by itself once the process was told to end: more than `runs.GRACE_SECONDS`, and less than
+the ten seconds that Cloud Run gives the process."""
+
 log = structlog.get_logger()
 
 
@@ -51,6 +57,7 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_logs(settings.log_level, settings.log_format)
+        divert_native_output()
         service = build(settings)
     except ServiceError as error:
         sys.stderr.write(f"{error}\n")
@@ -62,15 +69,32 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     try:
-        run = service.run(RunRequest(), Hour.of(datetime.now(UTC)))
-        run.prepare()
-        run.work(service.stopping.is_set)
-        return DONE if run.report().whole else TRY_AGAIN
+        run = service.run(RunRequest())
+        return _finish(run, service)
     except ServiceError as error:
         log.error("run ended", code=error.code, reason=str(error))
         return exit_status_of(error)
     finally:
         service.close()
+
+
+def _finish(run: Run, service: Service) -> int:
+    """Work in a thread, so that this one can end the process while storage does not answer."""
+
+    def work() -> None:
+        run.open()
+        run.work(service.stopping.is_set)
+
+    worker = ThreadPoolExecutor(1).submit(work)
+    deadline = math.inf
+    while not wait([worker], timeout=_POLL_SECONDS).done:
+        if service.stopping.is_set():
+            deadline = min(deadline, time.monotonic() + _LAST_SECONDS)
+        if time.monotonic() >= deadline:
+            run.abandon()
+            return TRY_AGAIN
+    worker.result()
+    return DONE if run.report().whole else TRY_AGAIN
 
 
 def exit_status_of(error: ServiceError) -> int:
@@ -79,4 +103,4 @@ def exit_status_of(error: ServiceError) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -112,7 +112,11 @@ class Hour:
 
     @classmethod
     def of(cls, moment: datetime) -> Self:
-        """The hour that an aware moment lies in."""
+        """The hour that an aware moment lies in.
+
+        Raises:
+            OverflowError: it lies outside the years 1 to 9999 in UTC.
+        """
         utc = moment.astimezone(UTC)
         # Not strftime, which writes years before 1000 with fewer digits on some systems.
         return cls(f"{utc.year:04}{utc.month:02}{utc.day:02}T{utc.hour:02}Z")

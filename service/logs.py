@@ -4,8 +4,10 @@ What the libraries log goes the same way.
 """
 
 import logging
+import os
 import sys
 import warnings
+from threading import Thread
 from typing import Literal
 
 import structlog
@@ -50,6 +52,25 @@ def configure_logs(level: str, form: Literal["json", "console"] | None) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def divert_native_output() -> None:
+    """Log what native libraries print to file descriptor 2 as lines of their own, at DEBUG.
+
+    An image decoder that complains there of a damaged file would break the format of the log, hundreds of lines a file.
+    Python's own stderr keeps going where it went.
+    """
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    reading, writing = os.pipe()
+    os.dup2(writing, 2)
+    os.close(writing)
+
+    def pass_on() -> None:
+        with os.fdopen(reading, errors="replace") as lines:
+            for line in lines:
+                logging.getLogger("native").debug(line.rstrip())
+
+    Thread(target=pass_on, daemon=True).start()
 
 
 def _as_cloud_logging(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

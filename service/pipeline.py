@@ -142,6 +142,8 @@ class Thumbnailer:
                 source,
                 reason="the object is gone, or a newer generation of it is there, which has an event of its own",
             )
+        except ImageRejected as error:
+            return self._rejected(source, error)
 
     def make(self, found: StoredObject, hour: Hour, *, overwrite: bool = False) -> Outcome:
         """Thumbnail an object that was listed; if it was replaced since then, what replaced it.
@@ -155,7 +157,9 @@ class Thumbnailer:
             try:
                 return self._make(self.store.stat(found.location), hour, overwrite=overwrite)
             except ObjectNotFound:
-                return self._rejected(found, SourceGone("it was deleted after it was listed"))
+                return self._rejected(found.location, SourceGone("it was deleted after it was listed"))
+            except ImageRejected as error:
+                return self._rejected(found.location, error)
 
     def outcome_unread(self, found: StoredObject, hour: Hour) -> Outcome | None:
         """Reject or ignore what can be without reading it whole; None for anything else."""
@@ -169,7 +173,7 @@ class Thumbnailer:
             for output in self.outputs:
                 output.folder.thumbnail(found.location, hour, "", distinct=False)
         except ImageRejected as error:
-            return self._rejected(found, error)
+            return self._rejected(found.location, error)
         if self.selection.is_undecided(found) and not begins_like_an_image(self.store.read_head(found, HEAD_BYTES)):
             return Outcome(Result.IGNORED, found.location, reason="not an image by its first bytes")
         return None
@@ -195,7 +199,7 @@ class Thumbnailer:
                 for output, picture in zip(self.outputs, pictures, strict=True)
             ]
         except ImageRejected as error:
-            return self._rejected(found, error, bytes_read)
+            return self._rejected(found.location, error, bytes_read)
         return Outcome(
             Result.CREATED if any(place.written for place in placed) else Result.SKIPPED,
             found.location,
@@ -217,9 +221,9 @@ class Thumbnailer:
         with self._decoding.reserve(weight):
             yield
 
-    def _rejected(self, found: StoredObject, error: ImageRejected, bytes_read: int = 0) -> Outcome:
-        log.error("image rejected", source=str(found.location), code=error.code, reason=str(error))
-        return Outcome(Result.REJECTED, found.location, code=error.code, reason=str(error), bytes_read=bytes_read)
+    def _rejected(self, source: ObjectLocation, error: ImageRejected, bytes_read: int = 0) -> Outcome:
+        log.error("image rejected", source=str(source), code=error.code, reason=str(error))
+        return Outcome(Result.REJECTED, source, code=error.code, reason=str(error), bytes_read=bytes_read)
 
     def _place(
         self, found: StoredObject, hour: Hour, folder: OutputFolder, picture: Thumbnail, *, overwrite: bool
@@ -267,11 +271,9 @@ class Thumbnailer:
                 made_from = _generation(holder)
                 if made_from > found.generation:
                     return False
-                if (
-                    made_from == found.generation
-                    and holder.metadata.get(SPEC_KEY) == str(picture.spec)
-                    and not overwrite
-                ):
+                same = made_from == found.generation and holder.metadata.get(SPEC_KEY) == str(picture.spec)
+                # What replaced the first holder, be it a lost answer of our own, was made just now.
+                if same and (not overwrite or if_generation):
                     return False
                 if_generation = holder.generation
             else:

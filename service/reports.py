@@ -60,13 +60,18 @@ class PassedOver(BaseModel):
     reason: str
 
 
-class Progress(Counts):
-    """The counts, and what became of the images that have no thumbnail of their own name."""
+class Lists(BaseModel):
+    """What became of the images that have no thumbnail of their own name, and what is no image."""
 
     rejections: list[Problem] = Field([], description=f"The first {LIST_LIMIT}.")
     failures: list[Problem] = Field([], description=f"The first {LIST_LIMIT}.")
     renames: list[Renamed] = Field([], description=f"The first {LIST_LIMIT}.")
     not_images: list[PassedOver] = Field([], description=f"The first {LIST_LIMIT} that were passed over.")
+
+
+class Progress(Lists, Counts):
+    """How far a run is."""
+
     error: Problem | None = Field(None, description="Why the run ended before its end, where it did.")
 
 

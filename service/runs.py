@@ -1,29 +1,40 @@
 """A whole folder, or one task's chunk of it: what a run is asked, and how it goes.
 
-Memory does not grow with the folder's images: they are taken from the listing as they are worked on.
+Images are taken from the listing as they are worked on. What grows with the folder is 80 bytes for each thumbnail that
+is there already.
 """
 
 import hashlib
+import math
 import re
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from itertools import chain, islice
-from threading import BoundedSemaphore
-from typing import Self
+from threading import Condition
+from typing import Self, TypeVar
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.chunks import Chunk
 from service.errors import BucketNotFound, InternalError, InvalidValue, OutsideFence, RetryLater, ShuttingDown
-from service.locations import FolderLocation, Hour
+from service.locations import FolderLocation, Hour, ObjectLocation
 from service.pipeline import GENERATION_KEY, SPEC_KEY, Outcome, Result, Thumbnailer
-from service.reports import RunReport, Tally
+from service.reports import Lists, RunReport, Tally
 from service.selection import SOURCE_KEY, StoredObject
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+GRACE_SECONDS = 5
+"""What images in flight get once a run is to stop; Cloud Run gives the process ten seconds."""
+
+_POLL_SECONDS = 0.2
+
+_Item = TypeVar("_Item")
 
 log = structlog.get_logger()
 
@@ -67,8 +78,8 @@ class RunOrder:
     dry_run: bool
 
     @classmethod
-    def of(cls, request: RunRequest, defaults: RunDefaults, default_hour: Hour) -> Self:
-        """Fill in what the request leaves open.
+    def of(cls, request: RunRequest, defaults: RunDefaults, default_hour: Hour | None) -> Self:
+        """Fill in what the request leaves open; the hour is the present one where there is no other default.
 
         Raises:
             InvalidValue: a field has a value that cannot be.
@@ -83,8 +94,11 @@ class RunOrder:
             defaults.chunk.index if request.task_index is None else request.task_index,
             defaults.chunk.count if request.task_count is None else request.task_count,
         )
-        hour = Hour.parse(request.timestamp, "timestamp") if request.timestamp is not None else default_hour
-        run_id = request.run_id or defaults.execution
+        if request.timestamp is not None:
+            hour = Hour.parse(request.timestamp, "timestamp")
+        else:
+            hour = default_hour or Hour.of(datetime.now(UTC))
+        run_id = defaults.execution if request.run_id is None else request.run_id
         if run_id is None:
             digest = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
             run_id = f"{hour}-{digest}-{chunk.count}"
@@ -94,7 +108,7 @@ class RunOrder:
 
 
 class Run:
-    """One run over one chunk: `prepare`, then `work`; `report` at any time, from any thread."""
+    """One run over one chunk: `open`, then `work`; `report` at any time, from any thread."""
 
     def __init__(self, order: RunOrder, thumbnailer: Thumbnailer, executor: Executor, window: int) -> None:
         """Assemble; nothing is asked of the store.
@@ -109,11 +123,13 @@ class Run:
         self._thumbnailer = thumbnailer
         self._executor = executor
         self._window = window
-        self._slots = BoundedSemaphore(window)
+        self._in_flight: set[ObjectLocation] = set()
+        self._changed = Condition()
         self._tally = Tally()
         self._started = time.monotonic()
         self._hour_folder = FolderLocation(thumbnailer.outputs[0].folder.bucket, f"{order.hour}/")
-        self._images: Iterator[StoredObject] = iter(())
+        self._images: Iterator[StoredObject] | None = None
+        """What was found to work on; None where there is nothing, or the listing failed."""
         self._up_to_date: frozenset[bytes] | set[bytes] = frozenset()
 
     def report(self) -> RunReport:
@@ -132,52 +148,111 @@ class Run:
             **dict(self._tally.progress()),
         )
 
-    def prepare(self) -> None:
-        """Find out what is there already, and get the first image.
+    def open(self) -> None:
+        """Get the first page of the folder's listing, to find out whether there is anything to work on.
 
-        A storage failure here is noted in the report and leaves nothing to work on.
+        A storage failure other than the one below is noted in the report and leaves nothing to work on.
 
         Raises:
-            BucketNotFound: of the input or the output.
+            BucketNotFound: of the input.
         """
+        images = self._discovered()
         try:
-            images = self._discovered()
-            if self.order.chunk.count > 1:
-                span = self.order.chunk.of(sum(1 for _ in images))
-                images = islice((found for found, reason in self._listed() if not reason), span.start, span.stop)
-            # A first look at the input, so that what is wrong with it is said before what is wrong with the output.
             first = next(images, None)
-            if not self.order.overwrite:
-                self._up_to_date = set(self._existing())
-            self._images = iter(()) if first is None else chain([first], images)
         except BucketNotFound:
             raise
         except RetryLater as error:
             self._end(error)
+        else:
+            self._images = None if first is None else chain([first], images)
 
     def work(self, should_stop: Callable[[], bool]) -> None:
         """Thumbnail all images of the chunk; returns when none is in flight any more.
 
         Args:
-            should_stop: asked before each image. Once it says yes, no further image is taken: the next one counts as
-                failed and the report says why.
+            should_stop: asked all the time. Once it says yes, no further image is taken, and what is in flight gets
+                `GRACE_SECONDS`; the report says what was left.
         """
         try:
-            for found in self._images:
-                self._slots.acquire()
-                if should_stop():
-                    self._slots.release()
-                    self._fail(found, ShuttingDown("the run was stopped before this image and those after it"))
+            for found in self._chunk(self._images, should_stop) if self._images else ():
+                if not self._take(found, should_stop):
+                    self._fail(found.location, ShuttingDown("the run was stopped before this image and those after it"))
                     break
-                self._executor.submit(self._one, found)
         except RetryLater as error:
             self._end(error)
-        for _ in range(self._window):
-            self._slots.acquire()
+        self._drain(should_stop)
         report = self.report()
-        log.info(
-            "run ended", **report.model_dump(exclude={"rejections", "failures", "renames", "not_images", "estimate"})
-        )
+        log.info("run ended", **report.model_dump(exclude={*Lists.model_fields, "estimate"}))
+
+    def abandon(self) -> None:
+        """Note that the process ends while the run hangs in a call to storage."""
+        self._end(ShuttingDown("the process had to end while storage did not answer"))
+
+    def _chunk(self, images: Iterator[StoredObject], should_stop: Callable[[], bool]) -> Iterator[StoredObject]:
+        """Those of the folder's images that are this task's, in the order of the listing.
+
+        Raises:
+            ShuttingDown: it is to stop before they are known.
+        """
+        if self.order.chunk.count > 1:
+            span = self.order.chunk.of(sum(1 for _ in _while_wanted(images, should_stop)))
+            listed = (found for found, no_image in self._listed() if not no_image)
+            images = islice(_while_wanted(listed, should_stop), span.start, span.stop)
+        if not self.order.overwrite:
+            self._up_to_date = set(_while_wanted(self._existing(), should_stop))
+        return images
+
+    def _take(self, found: StoredObject, should_stop: Callable[[], bool]) -> bool:
+        """Wait for a place in flight and hand the image over; False if the run is to stop."""
+        with self._changed:
+            while len(self._in_flight) >= self._window and not should_stop():
+                self._changed.wait(_POLL_SECONDS)
+            if should_stop():
+                return False
+            self._in_flight.add(found.location)
+        try:
+            future = self._executor.submit(self._outcome, found)
+        except RuntimeError:  # The executor was shut down: the process is about to end.
+            with self._changed:
+                self._in_flight.discard(found.location)
+            return False
+        future.add_done_callback(partial(self._landed, found.location))
+        return True
+
+    def _landed(self, source: ObjectLocation, future: Future[Outcome]) -> None:
+        """The outermost edge of a worker thread: whatever became of an image is counted."""
+        with self._changed:
+            if source not in self._in_flight:
+                return  # It was given up, and is counted as failed.
+            self._in_flight.discard(source)
+            if future.cancelled():
+                self._fail(source, ShuttingDown("the process ended before this image's turn"))
+            elif (error := future.exception()) is None:
+                self._count(future.result())
+            elif isinstance(error, RetryLater):
+                self._fail(source, error)
+            else:
+                log.error("defect while thumbnailing", source=str(source), exc_info=error)
+                self._tally.fail(source, InternalError("a defect of the service; its log has the traceback"))
+            self._changed.notify_all()
+
+    def _count(self, outcome: Outcome) -> None:
+        if outcome.result is Result.IGNORED:
+            self._tally.pass_over_after_all(outcome)
+        else:
+            self._tally.add(outcome)
+
+    def _drain(self, should_stop: Callable[[], bool]) -> None:
+        """Wait for what is in flight; once the run is to stop, only so long."""
+        deadline = math.inf
+        with self._changed:
+            while self._in_flight and time.monotonic() < deadline:
+                self._changed.wait(_POLL_SECONDS)
+                if should_stop():
+                    deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
+            for source in self._in_flight:
+                self._fail(source, ShuttingDown(f"it was not done {GRACE_SECONDS} s after the run was stopped"))
+            self._in_flight.clear()
 
     def _listed(self) -> Iterator[tuple[StoredObject, str | None]]:
         """What is in the folder and not the service's own; with the reason for what is no image."""
@@ -221,22 +296,6 @@ class Run:
             for output in self._thumbnailer.outputs
         )
 
-    def _one(self, found: StoredObject) -> None:
-        """The outermost edge of a worker thread: whatever happens is counted, and the slot is given back."""
-        try:
-            outcome = self._outcome(found)
-            if outcome.result is Result.IGNORED:
-                self._tally.pass_over_after_all(outcome)
-            else:
-                self._tally.add(outcome)
-        except RetryLater as error:
-            self._fail(found, error)
-        except Exception:
-            log.exception("defect while thumbnailing", source=str(found.location))
-            self._tally.fail(found.location, InternalError("a defect of the service; its log has the traceback"))
-        finally:
-            self._slots.release()
-
     def _outcome(self, found: StoredObject) -> Outcome:
         if self._is_up_to_date(found):
             return Outcome(Result.SKIPPED, found.location)
@@ -247,13 +306,20 @@ class Run:
         self._tally.plan(found.size)
         return Outcome(Result.CREATED, found.location)
 
-    def _fail(self, found: StoredObject, error: RetryLater) -> None:
-        log.warning("image failed", source=str(found.location), code=error.code, reason=str(error))
-        self._tally.fail(found.location, error)
+    def _fail(self, source: ObjectLocation, error: RetryLater) -> None:
+        log.warning("image failed", source=str(source), code=error.code, reason=str(error))
+        self._tally.fail(source, error)
 
     def _end(self, error: RetryLater) -> None:
         log.error("run cannot go on", run_id=self.order.run_id, code=error.code, reason=str(error))
         self._tally.end(self.order.folder, error)
+
+
+def _while_wanted(items: Iterator[_Item], should_stop: Callable[[], bool]) -> Iterator[_Item]:
+    for item in items:
+        if should_stop():
+            raise ShuttingDown("the run was stopped before its first image")
+        yield item
 
 
 def _key(folder: str, source: str, generation: str, spec: str) -> bytes:

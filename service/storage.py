@@ -174,8 +174,13 @@ class CloudStore:
         blob = self._client.bucket(found.location.bucket).blob(found.location.name, generation=found.generation)
         with _translated("read", found.location, missing=ObjectNotFound):
             # Raw and in one piece: the client's other ways take several times the processor time.
+            # Of a bucket that keeps old generations, the precondition asks for the live one.
             data: bytes = blob.download_as_bytes(
-                raw_download=True, single_shot_download=True, timeout=_TIMEOUT, retry=_RETRY
+                if_generation_match=found.generation,
+                raw_download=True,
+                single_shot_download=True,
+                timeout=_TIMEOUT,
+                retry=_RETRY,
             )
         return _unpack(data, max_bytes) if _is_packed(found, data) else data
 
@@ -279,6 +284,8 @@ def _translated(
             raise BucketNotFound(f"{what}: there is no bucket gs://{location.bucket}") from error
         raise missing(f"{what}: it, or this generation of it, does not exist") from error
     except api.PreconditionFailed as error:
+        if missing is ObjectNotFound:
+            raise missing(f"{what}: this generation of it is not the live one") from error
         raise NameTaken(f"{what}: the name holds another generation than expected") from error
     except (api.Forbidden, api.Unauthorized) as error:
         raise PermissionMissing(f"{what}: {_reason(error)}. {_ROLES[action]}") from error

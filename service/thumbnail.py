@@ -176,7 +176,7 @@ def _frame_count(header: Header, specs: Sequence[ThumbnailSpec], max_pixels: int
 
 
 def _finished(small: Shrinkable, size: tuple[int, int], header: Header, orientation: int) -> Image.Image:
-    picture = to_srgb(small.resized(size, _SHRINK_GAP), header.icc_profile)
+    picture = to_srgb(small.resized(size, _SHRINK_GAP), header.icc_profile, header.gamma)
     turn = _TURNS.get(orientation)
     return picture if turn is None else picture.transpose(turn)
 

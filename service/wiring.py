@@ -1,8 +1,12 @@
 """From settings to a service that is ready: the one place that assembles."""
 
+import logging
+import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Event
+from typing import NoReturn
 
 from service.chunks import Chunk
 from service.locations import Hour, OutputFolder
@@ -26,7 +30,7 @@ class Service:
     stopping: Event = field(default_factory=Event)
     """Set once the process was told to end."""
 
-    def run(self, request: RunRequest, default_hour: Hour) -> Run:
+    def run(self, request: RunRequest, default_hour: Hour | None = None) -> Run:
         """Make a run of a request.
 
         Raises:
@@ -36,10 +40,18 @@ class Service:
         return Run(order, self.thumbnailer, self.images, self.concurrency)
 
     def close(self) -> None:
-        """Wait for what is in flight, and take nothing more."""
+        """Take nothing more, and do not wait for what hangs."""
         self.stopping.set()
-        self.images.shutdown(cancel_futures=True)
+        self.images.shutdown(wait=False, cancel_futures=True)
         self.thumbnailer.store.close()
+
+
+def leave(status: int) -> NoReturn:
+    """End the process now: a thread that hangs in a call to storage must not keep it from ending."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def build(settings: Settings, store: ObjectStore | None = None) -> Service:

@@ -1,10 +1,12 @@
 """The HTTP doors over real HTTP, with the storage emulator behind a proxy that counts and breaks."""
 
 import base64
+import itertools
 import json
 import logging
 import queue
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from logging.handlers import QueueHandler
 from typing import Any
@@ -61,7 +63,16 @@ def test_a_path_that_is_not_there_says_which_are(serve: Serve) -> None:
     assert client.get("/nothing").status_code == 404
     answer = client.get("/run")
     assert answer.status_code == 405
+    assert answer.headers["Allow"] == "POST"
     assert "POST /run" in answer.json()["reason"]
+    assert client.head("/health").status_code == 200
+
+
+def test_a_body_that_is_far_too_large_is_refused(serve: Serve) -> None:
+    client, _ = serve()
+    assert client.post("/events", content=b"x" * 2_000_000).status_code == 413
+    assert client.post("/run", json={"run_id": "x" * 500_000}).status_code == 422
+    assert len(client.post("/run", json={"x" * 100_000: "x" * 500_000}).text) < 2_000
 
 
 class TestRun:
@@ -122,6 +133,7 @@ class TestRun:
             ('{"timestamp": "today"}', "timestamp", "today"),
             ('{"run_id": "a/b"}', "run_id", "a/b"),
             ('{"dry_run": "yes"}', "dry_run", "yes"),
+            ('{"run_id": ""}', "run_id", "''"),
             ("{not json", "body", "{not json"),
             ("[]", "body", "[]"),
             ("null", "body", "null"),
@@ -152,12 +164,18 @@ class TestRun:
             assert answer.status_code == 404
             assert "gs://no-such-bucket" in answer.json()["reason"]
 
-    def test_an_output_bucket_that_does_not_exist_is_not_found(self, serve: Serve, put: Put) -> None:
+    @pytest.mark.parametrize("overwrite", [False, True])
+    def test_an_output_bucket_that_does_not_exist_may_be_made_later(
+        self, serve: Serve, put: Put, *, overwrite: bool
+    ) -> None:
         put("in/a.jpg", SMALL)
         client, _ = serve(output_bucket="no-such-bucket")
-        answer = client.post("/run")
-        assert answer.status_code == 404
-        assert "gs://no-such-bucket" in answer.json()["reason"]
+        answer = client.post("/run", json={"overwrite": overwrite})
+        assert answer.status_code == 503
+        report = answer.json()
+        (problem,) = report["failures"] if overwrite else [report["error"]]
+        assert problem["code"] == "bucket_not_found"
+        assert "gs://no-such-bucket" in problem["reason"]
 
     def test_the_hour_is_that_of_the_schedule_unless_the_body_says_another(self, serve: Serve) -> None:
         client, _ = serve()
@@ -169,10 +187,12 @@ class TestRun:
         now = Hour.of(datetime.now(UTC))
         assert client.post("/run").json()["timestamp"] in {str(now), str(Hour.of(datetime.now(UTC)))}
 
-    @pytest.mark.parametrize("text", ["yesterday", "2026-10-05T18:41:00"])
-    def test_a_schedule_time_that_is_none_is_refused(self, serve: Serve, text: str) -> None:
+    @pytest.mark.parametrize("text", ["yesterday", "2026-10-05T18:41:00", "0001-01-01T00:00:00+14:00"])
+    def test_a_schedule_time_that_is_none_is_refused_where_it_is_used(self, serve: Serve, text: str) -> None:
         client, _ = serve()
-        answer = client.post("/run", headers={"X-CloudScheduler-ScheduleTime": text})
+        headers = {"X-CloudScheduler-ScheduleTime": text}
+        assert client.post("/run", headers=headers, json={"timestamp": "20251203T15Z"}).status_code == 200
+        answer = client.post("/run", headers=headers)
         assert answer.status_code == 422
         assert answer.json()["field"] == "X-CloudScheduler-ScheduleTime"
 
@@ -276,11 +296,63 @@ class TestRun:
 
         proxy.fault = hold
         with client.stream("POST", "/run", headers={"Accept": "application/x-ndjson"}) as answer:
-            next(answer.iter_lines())
+            lines = answer.iter_lines()
+            next(lines)
             assert started.wait(20)
         gone.set()
         service.images.submit(lambda: None).result(20)
         assert proxy.requests["read"] < 60
+
+    @pytest.mark.parametrize("silent", ["list", "read"])
+    def test_a_run_that_is_told_to_end_answers_though_storage_hangs(
+        self, serve: Serve, put: Put, proxy: Proxy, silent: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("service.runs.GRACE_SECONDS", 0.3)
+        monkeypatch.setattr("service.app._LAST_SECONDS", 1)
+        monkeypatch.setattr("service.app._POLL_SECONDS", 0.05)
+        put("in/a.jpg", SMALL)
+        client, service = serve()
+        # The first listing says that there is work; the second, of what is there already, or the read, hangs.
+        lists = itertools.count()
+
+        def hang(kind: str, _: str) -> Fault:
+            if kind == silent and (kind == "read" or next(lists) == 1):
+                service.stopping.set()
+                return Harm.STALL
+            return None
+
+        proxy.fault = hang
+        answer = client.post("/run")
+        assert answer.status_code == 503
+        report = answer.json()
+        (problem,) = report["failures"] if silent == "read" else [report["error"]]
+        assert problem["code"] == "shutting_down"
+        assert report["assigned"] == report["failed"]
+
+    def test_two_runs_that_are_told_to_end_both_answer(
+        self, serve: Serve, put: Put, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("service.runs.GRACE_SECONDS", 0.3)
+        for index in range(10):
+            put(f"in/{index}.jpg", SMALL)
+        client, service = serve(concurrency=2)
+        reading = threading.Event()
+
+        def hang(kind: str, _: str) -> Fault:
+            if kind == "read":
+                reading.set()
+                return Harm.STALL
+            return None
+
+        proxy.fault = hang
+        with ThreadPoolExecutor(2) as callers:
+            answers = [callers.submit(client.post, "/run", json={"overwrite": True}) for _ in range(2)]
+            assert reading.wait(20)
+            service.close()
+            for answer in answers:
+                assert answer.result(20).status_code == 503
+                report = answer.result().json()
+                assert report["assigned"] == report["failed"] > 0
 
     def test_a_run_that_is_told_to_end_says_what_is_left(self, serve: Serve, put: Put, proxy: Proxy) -> None:
         for index in range(40):
@@ -439,6 +511,10 @@ class TestEvents:
             ({}, '{"message": {"attributes": {"eventType": "OBJECT_FINALIZE"}, "data": "e29vcHM="}}'),
             ({}, '{"message": {"attributes": {"eventType": "OBJECT_FINALIZE"}}}'),
             ({}, '{"message": {}}'),
+            ({}, '{"message": {"attributes": {"eventType": "\\ud800"}}}'),
+            ({"Content-Type": "application/cloudevents+json"}, '{"type": "\\ud800", "source": "s", "data": {}}'),
+            ({"Content-Type": "application/cloudevents+json"}, "[" * 100_000),
+            ({"ce-type": FINALIZED, "ce-source": "s", "ce-id": "1", "ce-specversion": "1.0"}, "[" * 100_000),
         ],
     )
     def test_an_envelope_that_cannot_be_used_is_acknowledged_with_the_reason(
@@ -449,9 +525,27 @@ class TestEvents:
             answer = client.post("/events", content=body, headers=headers)
         assert (answer.status_code, answer.json()["outcome"]) == (200, "rejected")
         assert answer.json()["reason"]
-        assert [line["log_level"] for line in logs] == ["error"]
+        assert "error" in [line["log_level"] for line in logs]
 
-    @pytest.mark.parametrize("body", ["", "{}", "hello", "[]", '{"bucket": "b", "name": "in/a.jpg"}'])
+    def test_an_object_that_storage_calls_wrong_is_rejected(
+        self, serve: Serve, put: Put, proxy: Proxy, bucket: str
+    ) -> None:
+        put("in/a.jpg", SMALL)
+        client, _ = serve()
+        proxy.fault = lambda kind, _: 400 if kind == "stat" else None
+        answer = deliver(client, {"bucket": bucket, "name": "in/a.jpg", "generation": 10**30})
+        assert (answer.status_code, answer.json()["outcome"], answer.json()["code"]) == (
+            200,
+            "rejected",
+            "storage_refused",
+        )
+
+    def test_an_output_bucket_that_does_not_exist_has_the_event_delivered_again(self, serve: Serve, put: Put) -> None:
+        client, _ = serve(output_bucket="no-such-bucket")
+        answer = deliver(client, put("in/a.jpg", SMALL))
+        assert (answer.status_code, answer.json()["code"]) == (503, "bucket_not_found")
+
+    @pytest.mark.parametrize("body", ["", "{}", "hello", "[" * 100_000, "[]", '{"bucket": "b", "name": "in/a.jpg"}'])
     def test_what_is_no_envelope_at_all_is_told_what_is_expected(self, serve: Serve, body: str) -> None:
         client, _ = serve()
         answer = client.post("/events", content=body)

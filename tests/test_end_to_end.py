@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from service.demo.emulators import (
 from service.locations import Hour, starts_like_output
 from tests.conftest import Put
 from tests.images import jpeg
-from tests.proxy import Proxy
+from tests.proxy import Fault, Harm, Proxy
 
 SMALL = jpeg(16, 12)
 
@@ -179,11 +180,46 @@ def test_a_job_that_is_told_to_end_finishes_what_is_in_flight(proxy: Proxy, buck
 
 @pytest.mark.slow
 @pytest.mark.parametrize("silent", ["list", "read"])
+@pytest.mark.parametrize("program", ["service", "service.job"])
+def test_a_program_that_is_told_to_end_ends_within_ten_seconds_though_storage_hangs(
+    proxy: Proxy, bucket: str, put: Put, silent: str, program: str
+) -> None:
+    put("in/a.jpg", SMALL)
+    hanging = threading.Event()
+
+    def hang(kind: str, _: str) -> Fault:
+        if kind == silent:
+            hanging.set()
+            return Harm.STALL
+        return None
+
+    proxy.fault = hang
+    settings = {"INPUT_FOLDER": f"gs://{bucket}/in", "STORAGE_EMULATOR_HOST": proxy.url}
+    if program == "service.job":
+        task = job(**settings)
+        assert hanging.wait(30)
+        started = time.monotonic()
+        task.send_signal(signal.SIGTERM)
+        output, _ = task.communicate(timeout=60)
+        assert task.returncode == 1
+        assert "shutting_down" in output
+    else:
+        with service_process(settings) as service, ThreadPoolExecutor(1) as caller:
+            answer = caller.submit(httpx.post, f"{service.url}/run", timeout=60)
+            assert hanging.wait(30)
+            started = time.monotonic()
+            os.kill(service.pid, signal.SIGTERM)
+            assert answer.result().status_code == 503
+            assert "shutting_down" in answer.result().text
+            os.waitpid(service.pid, 0)
+    assert time.monotonic() - started < 9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("silent", ["list", "read"])
 def test_storage_that_does_not_answer_at_all_ends_in_503_within_a_minute(
     proxy: Proxy, bucket: str, put: Put, silent: str
 ) -> None:
-    from tests.proxy import Harm  # noqa: PLC0415 - of this test alone
-
     put("in/a.jpg", SMALL)
     proxy.fault = lambda kind, _: Harm.STALL if kind == silent else None
     with service_process({"INPUT_FOLDER": f"gs://{bucket}/in", "STORAGE_EMULATOR_HOST": proxy.url}) as service:

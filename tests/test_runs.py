@@ -65,7 +65,7 @@ def run(
 
 
 def finished(made: Run) -> RunReport:
-    made.prepare()
+    made.open()
     made.work(lambda: False)
     report = made.report()
     assert report.assigned == report.created + report.skipped + report.rejected + report.failed
@@ -293,7 +293,7 @@ def test_a_listing_that_fails_half_way_keeps_what_was_done(executor: ThreadPoolE
 
 def test_a_bucket_that_is_not_there_is_the_callers_mistake(executor: ThreadPoolExecutor) -> None:
     with pytest.raises(BucketNotFound, match="gs://photos"):
-        run(MemoryStore("thumbs"), executor).prepare()
+        run(MemoryStore("thumbs"), executor).open()
 
 
 def test_a_stopped_run_takes_no_further_image_and_says_that_it_is_not_done(
@@ -303,7 +303,7 @@ def test_a_stopped_run_takes_no_further_image_and_says_that_it_is_not_done(
         store.put(f"gs://photos/in/{index:02}.jpg", SMALL)
     stop = Event()
     made = run(store, executor)
-    made.prepare()
+    made.open()
     store.fault = lambda kind, _: stop.set() if kind == "write" else None
     made.work(stop.is_set)
     report = made.report()

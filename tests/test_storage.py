@@ -271,3 +271,23 @@ def test_without_a_token_storage_is_unavailable(cloud: CloudStore, monkeypatch: 
     monkeypatch.setattr(cloud._client._http, "request", refused)
     with pytest.raises(StorageUnavailable, match="metadata server says no"):
         cloud.stat(ObjectLocation("some-bucket", "x"))
+
+
+def test_the_first_bytes_alone_can_be_read_packed_or_not(store: ObjectStore, bucket: str) -> None:
+    found = write(store, bucket, "plain", b"0123456789" * 100)
+    assert store.read_head(found, 16) == b"0123456789012345"
+    assert store.read_head(write(store, bucket, "short", b"012"), 16) == b"012"
+    assert store.read(found, 10_000) == b"0123456789" * 100
+
+
+def test_the_first_bytes_of_what_is_stored_packed_are_unpacked(cloud: CloudStore, bucket: str) -> None:
+    for name, stored, expected in (
+        ("packed", gzip.compress(b"0123456789" * 100), b"0123456789"),
+        ("broken", b"\x1f\x8b" + b"\xff" * 50, b""),
+        ("unpacked", b"0123456789", b"0123456789"),
+    ):
+        plain = write(cloud, bucket, name, stored)
+        found = StoredObject(
+            plain.location, plain.generation, plain.size, plain.created, plain.content_type, content_encoding="gzip"
+        )
+        assert cloud.read_head(found, 64)[:10] == expected
