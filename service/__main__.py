@@ -9,9 +9,7 @@ import uvicorn
 from service.app import create_app
 from service.errors import ServiceError
 from service.job import exit_status_of
-from service.logs import configure_logs, divert_native_output
-from service.settings import load_settings
-from service.wiring import Service, build, leave
+from service.wiring import Service, leave, start
 
 _GRACE_SECONDS = 8
 """What requests in flight get after SIGTERM; Cloud Run kills the container after 10 s."""
@@ -38,10 +36,7 @@ class _Server(uvicorn.Server):
 def main() -> int:
     """Serve until told to end; return the exit status."""
     try:
-        settings = load_settings()
-        configure_logs(settings.log_level, settings.log_format)
-        divert_native_output()
-        service = build(settings)
+        settings, service = start()
     except ServiceError as error:
         sys.stderr.write(f"{error}\n")
         return exit_status_of(error)

@@ -30,6 +30,7 @@ from PIL import (
 )
 
 from service.errors import CorruptImage, PictureTooLarge, UnsupportedFormat
+from service.structure import check_structure, read_jpeg
 
 try:
     import pi_heif
@@ -60,10 +61,11 @@ HEAD_BYTES = 64
 """How many of a file's first bytes tell whether it is an image."""
 
 _HEIC_SIGNATURES = frozenset(b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"))
-_MAX_JPEG_SCANS = 100
-"""A progressive JPEG has about ten scans; each further one costs a pass over all of the picture."""
 _MAX_SLOW_PIXELS = 4_000_000
 """The largest picture for those decoders of Pillow that are written in Python, at about a microsecond a pixel."""
+_COEFFICIENT_BYTES = 2.03
+"""Of a sample of a JPEG whose coefficients are held until its last scan, measured."""
+_MAX_SLOW_BYTES_A_PIXEL = 32
 _MAX_SMALL_TILE = 2048 * 2048
 _STRIP_PIXELS = 1_000_000
 _ORIENTATION = 0x0112
@@ -91,10 +93,12 @@ _MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N
 _FRAME_BYTES = {"GIF": 12, "PNG": 12}
 """What putting an animation's frames together takes a pixel of one frame, measured; WebP's decoder always does it."""
 
-_STRIP_BYTES = 13
-"""What converting takes a pixel of a strip, measured."""
+_KEPT_DECODERS = frozenset({"WEBP", "AVIF", "HEIF"})
 
-_ENCODING_BYTES = {"JPEG": (4, 9), "PNG": (7, 10), "GIF": (29, 29), "WEBP": (23, 38), "AVIF": (48, 56)}
+_STRIP_BYTES = {"1": 8, "P": 8}
+"""What converting takes a pixel of a strip, measured; 13 from any other mode."""
+
+_ENCODING_BYTES = {"JPEG": (4, 9), "PNG": (7, 10), "GIF": (29, 29), "WEBP": (23, 42), "AVIF": (48, 56)}
 """What encoding takes a pixel of the thumbnail at its peak, opaque and not, measured on noise, photos and drawings."""
 
 _INDEXING_BYTES = 28
@@ -173,7 +177,7 @@ class Header:
         elif self.format == "GIF" and not _fills_its_screen(self.picture):
             decoding, raster = 10 * width * height, 4 * width * height
         opaque = mode in {"RGB", "L", "CMYK", "LAB"} and "transparency" not in self.picture.info
-        strips = 0 if opaque else _STRIP_BYTES * min(width * height, _STRIP_PIXELS)
+        strips = 0 if opaque else _STRIP_BYTES.get(mode, 13) * min(width * height, _STRIP_PIXELS)
         reduced = 0 if opaque and across * down == 1 else 4 * columns * rows
         thumbnail = at_least[0] * at_least[1] // 4
         encoding = max(_ENCODING_BYTES.get(target, (7, 10))[not opaque] for target in targets or (self.format,))
@@ -183,9 +187,13 @@ class Header:
         finishing = 4 * thumbnail + max(2 * at_least[0] * rows, encoding * thumbnail)
         if held:
             decoding = width * height * max(self.buffered, _FRAME_BYTES.get(self.format, 0))
-            # The encoder has copies.
-            return int(decoding + strips + reduced + finishing) + 8 * held + _ANY_PICTURE
-        return int(max(decoding, raster + reduced + strips, (reduced or raster) + finishing)) + _ANY_PICTURE
+            # The encoder has copies, and that of PNG the differences between them, too.
+            held *= 13 if "PNG" in (targets or {self.format}) else 8
+            return int(decoding + strips + reduced + finishing) + held + _ANY_PICTURE
+        # Some decoders live on, with all they hold besides the picture, until the picture goes.
+        kept = decoding - raster if self.format in _KEPT_DECODERS else 0
+        after = kept + max(raster + reduced + strips, (reduced or raster) + finishing)
+        return int(max(decoding, after)) + _ANY_PICTURE
 
 
 def _fills_its_screen(picture: Image.Image) -> bool:
@@ -204,27 +212,37 @@ def _tiff_extra(picture: Image.Image) -> int:
     return extra
 
 
-def read_header(data: bytes, max_pixels: int) -> Header:
+def read_header(data: bytes, max_pixels: int, *, all_frames: bool) -> Header:
     """Read what a file says of itself; to be called under `rejecting_damage`.
+
+    Args:
+        data: the file.
+        max_pixels: a picture with more is refused.
+        all_frames: whether all frames of an animation will be read.
 
     Raises:
         PictureTooLarge: its decoder would take far too long.
         CorruptImage: it asks for unreasonable work.
     """
+    check_structure(data, all_frames=all_frames)
+    jpeg = read_jpeg(data) if data.startswith(b"\xff\xd8") else None
     # Pillow refuses above twice this, wherever it meets a size: in headers, frames and embedded files.
     Image.MAX_IMAGE_PIXELS = max_pixels / 2  # type: ignore[assignment]  # an odd limit has a half
     picture = Image.open(io.BytesIO(data), formats=READABLE)
     width, height = picture.size
     codecs = {tile.codec_name for tile in getattr(picture, "tile", ())}
-    if codecs & Image.DECODERS.keys() and width * height > _MAX_SLOW_PIXELS:
-        raise PictureTooLarge(
-            f"{width}x{height} is more than the {_MAX_SLOW_PIXELS:,} pixels that are decoded of a {picture.format} "
-            f"file that is coded as this one is ({', '.join(sorted(codecs))})"
-        )
+    if codecs & Image.DECODERS.keys():
+        if width * height > _MAX_SLOW_PIXELS:
+            raise PictureTooLarge(
+                f"{width}x{height} is more than the {_MAX_SLOW_PIXELS:,} pixels that are decoded of a {picture.format} "
+                f"file that is coded as this one is ({', '.join(sorted(codecs))})"
+            )
+        if len(data) > _MAX_SLOW_BYTES_A_PIXEL * width * height + _MAX_SMALL_TILE:
+            raise CorruptImage(f"it cannot be decoded: {len(data):,} bytes for {width}x{height} pixels waste time")
     image_format = "JPEG" if picture.format == "MPO" else picture.format or ""
     buffered: float = _BYTES_A_PIXEL.get(image_format) or _MODE_BYTES.get(picture.mode, 4)
     if image_format == "JPEG":
-        buffered = _jpeg_buffer(data, picture)
+        buffered = _COEFFICIENT_BYTES * jpeg.samples_a_pixel if jpeg and jpeg.buffered else 0
     elif image_format == "TIFF":
         _check_tiles(picture)
     elif image_format == "ICO":
@@ -250,28 +268,6 @@ def _profile_of_jp2(data: bytes) -> bytes | None:
     if start < 4 or header[start + 4 : start + 5] != b"\2":  # noqa: PLR2004 - the box begins with its length
         return None
     return header[start + 7 : start - 4 + int.from_bytes(header[start - 4 : start])]
-
-
-def _jpeg_buffer(data: bytes, picture: Image.Image) -> float:
-    """Bytes a pixel that a JPEG decoder keeps: nothing, or all coefficients where they come in several scans."""
-    if (scans := data.count(b"\xff\xda")) > _MAX_JPEG_SCANS:
-        raise CorruptImage(f"it cannot be decoded: a JPEG of {scans} scans is made to waste time")
-    layers: list[tuple[int, int, int, int]] = getattr(picture, "layer", [])
-    if not layers or not (picture.info.get("progressive") or _first_scan_components(data) < len(layers)):
-        return 0
-    largest = max(layer[1] for layer in layers) * max(layer[2] for layer in layers)
-    return 2.03 * sum(layer[1] * layer[2] for layer in layers) / largest
-
-
-def _first_scan_components(data: bytes) -> int:
-    """How many of its components a JPEG's first scan has; 0 where there is no scan."""
-    position = 2
-    while position + 5 <= len(data):
-        marker, length = data[position : position + 2], int.from_bytes(data[position + 2 : position + 4])
-        if marker == b"\xff\xda":
-            return data[position + 4]
-        position += 1 if marker[0] != 0xFF or marker[1] in {0x00, 0xFF} else 2 + length  # noqa: PLR2004 - markers
-    return 0
 
 
 def _check_tiles(picture: Image.Image) -> None:

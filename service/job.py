@@ -18,10 +18,8 @@ from service.errors import (
     ServiceError,
     WrongSettings,
 )
-from service.logs import configure_logs, divert_native_output
 from service.runs import Run, RunRequest
-from service.settings import load_settings
-from service.wiring import Service, build, leave
+from service.wiring import Service, leave, start
 
 DONE = 0
 TRY_AGAIN = 1
@@ -55,10 +53,7 @@ def main() -> int:
         help; 2 where the settings are wrong.
     """
     try:
-        settings = load_settings()
-        configure_logs(settings.log_level, settings.log_format)
-        divert_native_output()
-        service = build(settings)
+        _, service = start()
     except ServiceError as error:
         sys.stderr.write(f"{error}\n")
         return exit_status_of(error)

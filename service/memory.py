@@ -5,34 +5,77 @@ Whoever needs memory says how much, and waits, first come first served, while it
 
 import os
 import sys
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from threading import Condition
 
 _MEBIBYTE = 1024 * 1024
-_PROCESS_BYTES = 160 * _MEBIBYTE
+_PROCESS_BYTES = 104 * _MEBIBYTE
 """What the process takes without any picture, measured, with some room."""
 
 _SMALLEST_BUDGET = 64 * _MEBIBYTE
-_LIMIT_FILES = ("memory.max", "memory/memory.limit_in_bytes")
-"""Of the container, in version 2 and version 1 of Linux control groups, below `/sys/fs/cgroup`."""
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
-def memory_limit(cgroups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return the bytes that this process may use: the container's limit, or the machine's memory if that is less."""
-    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for name in _LIMIT_FILES:
-        try:
-            limits.append(int((cgroups / name).read_text()))
-        except (OSError, ValueError):
-            continue  # There is no such file, or it says "max".
-    return min(limits)
+def memory_limit(mount: Path = _CGROUPS, own: Path = _OWN_CGROUPS) -> int:
+    """Return the bytes that this process may use: the least of its control groups' limits and the machine's memory.
+
+    Args:
+        mount: where Linux shows control groups. In a container its top is usually the container's own group.
+        own: the file that says which groups this process is in. A group's limit holds for those inside of it, too.
+    """
+    limits = [*_machine_memory(), *_group_limits(mount, own)]
+    return min(limits, default=sys.maxsize)
+
+
+def _machine_memory() -> Iterator[int]:
+    try:
+        pages, page_bytes = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return  # Not every system says.
+    if pages > 0 and page_bytes > 0:
+        yield pages * page_bytes
+
+
+def _group_limits(mount: Path, own: Path) -> Iterator[int]:
+    """The limits of this process's groups and of all around them, in version 2 and version 1 of control groups."""
+    for files, name in (((mount, mount / "unified"), "memory.max"), ((mount / "memory",), "memory.limit_in_bytes")):
+        version_2 = name == "memory.max"
+        path = _own_group(own, version_2=version_2)
+        for top in files:
+            for group in (path, *path.parents):
+                try:
+                    # A version 1 without a limit says so with nearly 2 to the 63rd, which is more than any machine has.
+                    limit = int((top / group.relative_to("/") / name).read_text())
+                except (OSError, ValueError):
+                    continue  # There is no such file, or it says "max".
+                if limit > 0:
+                    yield limit
+
+
+def _own_group(own: Path, *, version_2: bool) -> PurePosixPath:
+    """The path, from the mount's top, of the group whose memory counts; the top where it is not said."""
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        # number:controllers:path; 0 and no controllers are version 2's
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if (number == "0" and not controllers) if version_2 else ("memory" in controllers.split(",")):
+            group = PurePosixPath(path)
+            if group.is_absolute() and ".." not in group.parts:
+                return group
+    return PurePosixPath("/")
 
 
 def decoding_budget(limit: int) -> int:
     """Return what of a limit decoding may use at once; sources that are held may use half as much again."""
-    return max(_SMALLEST_BUDGET, (limit - _PROCESS_BYTES) * 2 // 3)
+    return max(_SMALLEST_BUDGET, (limit - limit // 10 - _PROCESS_BYTES) * 2 // 3)
 
 
 class Budget:
@@ -49,26 +92,35 @@ class Budget:
         self._free = total
         self._places = users
         self._changed = Condition()
-        self._queue: list[object] = []
+        self._queue: deque[object] = deque()
 
     @contextmanager
     def reserve(self, wanted: int) -> Iterator[None]:
-        """Wait for so many bytes and hold them; what is more than all there is waits until nobody else holds any."""
+        """Wait for so many bytes and hold them; what is more than all there is waits until nobody else holds any.
+
+        Who waits keeps those behind waiting, even for less: otherwise many small ones would keep a large one out.
+        """
         share = min(wanted, self.total)
         ticket = object()
-        with self._changed:
-            self._queue.append(ticket)
-            try:
-                self._changed.wait_for(lambda: self._queue[0] is ticket and self._places > 0 and self._free >= share)
-                self._free -= share
-                self._places -= 1
-            finally:
-                self._queue.remove(ticket)
-                self._changed.notify_all()
+        holds = False
         try:
+            with self._changed:
+                self._queue.append(ticket)
+                try:
+                    self._changed.wait_for(
+                        lambda: self._queue[0] is ticket and self._places > 0 and self._free >= share
+                    )
+                    self._free -= share
+                    self._places -= 1
+                    holds = True
+                finally:
+                    # Also when an exception, such as Ctrl-C, ends the wait: the next one is first now.
+                    self._queue.remove(ticket)
+                    self._changed.notify_all()
             yield
         finally:
-            with self._changed:
-                self._free += share
-                self._places += 1
-                self._changed.notify_all()
+            if holds:
+                with self._changed:
+                    self._free += share
+                    self._places += 1
+                    self._changed.notify_all()

@@ -135,7 +135,7 @@ def make_thumbnails(
         CorruptImage: it cannot be decoded to its end.
     """
     with rejecting_damage(data, max_pixels):
-        header = read_header(data, max_pixels)
+        header = read_header(data, max_pixels, all_frames=any(spec.animated for spec in specs))
         sizes = _sizes(header, header.orientation or 1, specs)
         at_least = (int(max(sizes)[0] * _SHRINK_GAP), int(max(sizes)[1] * _SHRINK_GAP))
         frames = _frame_count(header, specs, max_pixels)

@@ -10,10 +10,11 @@ from typing import NoReturn
 
 from service.chunks import Chunk
 from service.locations import Hour, OutputFolder
+from service.logs import configure_logs, divert_native_output
 from service.pipeline import Limits, Output, Thumbnailer
 from service.runs import Run, RunDefaults, RunOrder, RunRequest
 from service.selection import Selection
-from service.settings import Settings
+from service.settings import Settings, load_settings
 from service.storage import CloudStore, ObjectStore
 from service.thumbnail import ThumbnailSpec
 
@@ -52,6 +53,19 @@ def leave(status: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+def start() -> tuple[Settings, Service]:
+    """What both programs begin with: settings, logs, and the service.
+
+    Raises:
+        WrongSettings: see `load_settings`.
+        CredentialsMissing: see `build`.
+    """
+    settings = load_settings()
+    configure_logs(settings.log_level, settings.log_format)
+    divert_native_output()
+    return settings, build(settings)
 
 
 def build(settings: Settings, store: ObjectStore | None = None) -> Service:

@@ -1,0 +1,137 @@
+"""The structure of image files, looked at before any library sees them: what is made to waste time or memory.
+
+A library reads every segment, chunk and block, however many there are; here, a file with absurdly many is refused at
+the first that is too many. Bytes and numbers alone: no pixels, no libraries.
+"""
+
+import re
+from dataclasses import dataclass
+
+from service.errors import CorruptImage
+
+_MAX_SEGMENTS = 5_000
+"""Of a JPEG before its end; profiles and previews of 64 MiB take a thousand."""
+_MAX_FILL = 65_536
+"""Bytes between the segments of a JPEG that belong to none."""
+_MAX_SCANS = 100
+"""A progressive JPEG has about ten; each further one costs a pass over all of the picture."""
+_FREE_CHUNKS = 2_000
+_LEAST_CHUNK_BYTES = 512
+"""What a PNG's chunks have on average, at the least, where there are more than the free ones."""
+_MAX_BLOCKS = 300_000
+"""Of a GIF of 64 MiB with blocks of the usual size."""
+
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_STANDALONE = frozenset({0x01, 0xD8})
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+_PNM_HEADER = re.compile(rb"P[14](?:(?:\s|#[^\r\n]*[\r\n])+\d+){2}\s|P[2356](?:(?:\s|#[^\r\n]*[\r\n])+\d+){3}\s")
+_PNM_HEADER_BYTES = 4_096
+_GIF_EXTENSION, _GIF_IMAGE = 0x21, 0x2C
+
+
+def check_structure(data: bytes, *, all_frames: bool) -> None:
+    """Refuse a PNG, GIF or PNM that is made to waste time; a JPEG is refused by `read_jpeg`.
+
+    Args:
+        data: of a file of any format.
+        all_frames: whether more than a GIF's first frame will be read.
+
+    Raises:
+        CorruptImage: it is.
+    """
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        _check_chunks(data)
+    elif data.startswith((b"GIF87a", b"GIF89a")):
+        _check_blocks(data, all_frames=all_frames)
+    elif re.match(rb"P[1-6]\s", data) and not _PNM_HEADER.match(data[:_PNM_HEADER_BYTES]):
+        raise CorruptImage(f"it cannot be decoded: its first {_PNM_HEADER_BYTES:,} bytes hold no whole header")
+
+
+@dataclass(frozen=True, slots=True)
+class JpegScans:
+    """How the samples of a JPEG are laid out."""
+
+    samples_a_pixel: float
+    """Of all components together, with what subsampling saves."""
+    buffered: bool
+    """Whether all coefficients are held until the last scan, whatever scale is decoded at."""
+
+
+def read_jpeg(data: bytes) -> JpegScans:
+    """Walk through the (first) picture of a JPEG file, as far as is needed.
+
+    Raises:
+        CorruptImage: it is made to waste time.
+    """
+    frame: bytes = b""
+    progressive = False
+    position, segments, scans = 2, 0, 0
+    while (found := _JPEG_MARKER.search(data, position)) and found[0][1] != _END_OF_IMAGE:
+        if not scans and found.start() - position > _MAX_FILL:
+            raise CorruptImage(f"it cannot be decoded: more than {_MAX_FILL:,} bytes lie between its segments")
+        marker = found[0][1]
+        position = found.end()
+        if marker in _STANDALONE:
+            continue
+        segments += 1
+        length = int.from_bytes(data[position : position + 2])
+        if marker in _START_OF_FRAME and not frame:
+            frame, progressive = data[position : position + length], marker in _PROGRESSIVE
+        elif marker == _START_OF_SCAN:
+            scans += 1
+            of_all_components = len(frame) > 7 and data[position + 2 : position + 3] == frame[7:8]  # noqa: PLR2004
+            if scans == 1 and of_all_components and not progressive:
+                return JpegScans(_samples_a_pixel(frame), buffered=False)
+        if segments > _MAX_SEGMENTS or scans > _MAX_SCANS:
+            raise CorruptImage(
+                f"it cannot be decoded: a JPEG of more than {_MAX_SEGMENTS:,} segments or {_MAX_SCANS} scans "
+                "is made to waste time"
+            )
+        position += length
+    return JpegScans(_samples_a_pixel(frame), buffered=True)
+
+
+def _samples_a_pixel(frame: bytes) -> float:
+    """From a frame header (ITU T.81, B.2.2): for each component an identifier, its sampling factors, a table."""
+    factors = [(byte >> 4, byte & 15) for byte in frame[9::3]]
+    whole = max((h for h, _ in factors), default=1) * max((v for _, v in factors), default=1)
+    return sum(h * v for h, v in factors) / (whole or 1)
+
+
+def _check_chunks(data: bytes) -> None:
+    position, chunks = 8, 0
+    while position + 8 <= len(data):
+        position += 12 + int.from_bytes(data[position : position + 4])
+        chunks += 1
+        if chunks > _FREE_CHUNKS and position < chunks * _LEAST_CHUNK_BYTES:
+            raise CorruptImage(f"it cannot be decoded: a PNG of {chunks:,} tiny chunks is made to waste time")
+
+
+def _check_blocks(data: bytes, *, all_frames: bool) -> None:
+    position, blocks = 13 + _colour_table(data[10:11]), 0
+    inside = False
+    while position < len(data):
+        blocks += 1
+        if blocks > _MAX_BLOCKS:
+            raise CorruptImage(f"it cannot be decoded: a GIF of more than {_MAX_BLOCKS:,} blocks is made to waste time")
+        first = data[position]
+        if inside:
+            position += 1 + first
+            inside = first > 0
+        elif first == _GIF_EXTENSION:
+            position += 2
+            inside = True
+        elif first == _GIF_IMAGE and all_frames:
+            position += 11 + _colour_table(data[position + 9 : position + 10])
+            inside = True
+        elif first == _GIF_IMAGE:
+            return
+        else:
+            position += 1
+
+
+def _colour_table(flags: bytes) -> int:
+    """The bytes of a GIF's colour table, from the flags that announce it."""
+    return 3 * 2 ** ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
