@@ -63,9 +63,13 @@ HEAD_BYTES = 64
 _HEIC_SIGNATURES = frozenset(b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"))
 _MAX_SLOW_PIXELS = 4_000_000
 """The largest picture for those decoders of Pillow that are written in Python, at about a microsecond a pixel."""
+_MAX_TEXT_CHUNK = 8 * 1024 * 1024
+"""Of a PNG, unpacked: what editors write of a file's history has been seen to be some mebibytes."""
 _COEFFICIENT_BYTES = 2.03
 """Of a sample of a JPEG whose coefficients are held until its last scan, measured."""
 _MAX_SLOW_BYTES_A_PIXEL = 32
+_FREE_SLOW_BYTES = 65_536
+"""How large a file of few pixels may be that one of those decoders reads."""
 _MAX_SMALL_TILE = 2048 * 2048
 _STRIP_PIXELS = 1_000_000
 _ORIENTATION = 0x0112
@@ -228,6 +232,8 @@ def read_header(data: bytes, max_pixels: int, *, all_frames: bool) -> Header:
     jpeg = read_jpeg(data) if data.startswith(b"\xff\xd8") else None
     # Pillow refuses above twice this, wherever it meets a size: in headers, frames and embedded files.
     Image.MAX_IMAGE_PIXELS = max_pixels / 2  # type: ignore[assignment]  # an odd limit has a half
+    PngImagePlugin.MAX_TEXT_CHUNK = _MAX_TEXT_CHUNK
+    PngImagePlugin.MAX_TEXT_MEMORY = 2 * _MAX_TEXT_CHUNK
     picture = Image.open(io.BytesIO(data), formats=READABLE)
     width, height = picture.size
     codecs = {tile.codec_name for tile in getattr(picture, "tile", ())}
@@ -237,7 +243,7 @@ def read_header(data: bytes, max_pixels: int, *, all_frames: bool) -> Header:
                 f"{width}x{height} is more than the {_MAX_SLOW_PIXELS:,} pixels that are decoded of a {picture.format} "
                 f"file that is coded as this one is ({', '.join(sorted(codecs))})"
             )
-        if len(data) > _MAX_SLOW_BYTES_A_PIXEL * width * height + _MAX_SMALL_TILE:
+        if len(data) > _MAX_SLOW_BYTES_A_PIXEL * width * height + _FREE_SLOW_BYTES:
             raise CorruptImage(f"it cannot be decoded: {len(data):,} bytes for {width}x{height} pixels waste time")
     image_format = "JPEG" if picture.format == "MPO" else picture.format or ""
     buffered: float = _BYTES_A_PIXEL.get(image_format) or _MODE_BYTES.get(picture.mode, 4)

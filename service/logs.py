@@ -23,6 +23,7 @@ def configure_logs(level: str, form: Literal["json", "console"] | None) -> None:
     """
     # Pillow warns of every odd file; what matters of it is the image's outcome, which has its own line.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     to_console = form == "console" or (form is None and sys.stdout.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,

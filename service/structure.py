@@ -45,8 +45,12 @@ def check_structure(data: bytes, *, all_frames: bool) -> None:
         _check_chunks(data)
     elif data.startswith((b"GIF87a", b"GIF89a")):
         _check_blocks(data, all_frames=all_frames)
-    elif re.match(rb"P[1-6]\s", data) and not _PNM_HEADER.match(data[:_PNM_HEADER_BYTES]):
-        raise CorruptImage(f"it cannot be decoded: its first {_PNM_HEADER_BYTES:,} bytes hold no whole header")
+    elif re.match(rb"P[1-6]\s", data):
+        header = _PNM_HEADER.match(data[:_PNM_HEADER_BYTES])
+        if header is None:
+            raise CorruptImage(f"it cannot be decoded: its first {_PNM_HEADER_BYTES:,} bytes hold no whole header")
+        if data[1:2] in b"123" and b"#" in data[header.end() :]:
+            raise CorruptImage("it cannot be decoded: comments between plain samples are made to waste time")
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,8 +78,9 @@ def test_a_jpeg_made_to_waste_time_is_refused_at_once(data: bytes) -> None:
         GIF[:GIF_HEADER] + b"\x21\xfe\x01a\0" * (FLOOD // 5) + GIF[GIF_HEADER:],
         GIF[:GIF_HEADER] + b"\0" * FLOOD + GIF[GIF_HEADER:],
         b"P6\n#" + b"x" * FLOOD + b"\n1 1 255\n...",
+        b"P3 4 3 255 " + b"#a\n" * (FLOOD // 3) + b"1 " * 36,
     ],
-    ids=["chunks", "blocks", "extensions", "padding", "comment"],
+    ids=["chunks", "blocks", "extensions", "padding", "comment", "comments"],
 )
 def test_other_files_made_to_waste_time_are_refused_at_once(data: bytes) -> None:
     with pytest.raises(CorruptImage):
