@@ -73,6 +73,8 @@ _FREE_SLOW_BYTES = 65_536
 _MAX_SMALL_TILE = 2048 * 2048
 _STRIP_PIXELS = 1_000_000
 _ORIENTATION = 0x0112
+_RAW_PROFILE = "Raw profile type exif"
+"""Where PNG files had their EXIF before the format had a chunk for it."""
 _PLANAR_CONFIGURATION = 284
 _BITS_PER_SAMPLE = 258
 _PHOTOMETRIC = 262
@@ -289,7 +291,13 @@ def read_orientation(picture: Image.Image) -> int:
     if picture.format in {"TIFF", "HEIF"}:
         return 1  # Their decoders turn the pixels, and their size is the upright one.
     try:
-        value = picture.getexif().get(_ORIENTATION, 1)
+        if _RAW_PROFILE in picture.info:
+            exif = picture.getexif()
+        else:
+            # Not `getexif`: it falls back to XMP, which viewers do not heed and editors leave stale.
+            exif = Image.Exif()
+            exif.load(picture.info.get("exif", b""))
+        value = exif.get(_ORIENTATION, 1)
     except _DAMAGE:
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1  # noqa: PLR2004 - as EXIF numbers them
