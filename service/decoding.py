@@ -8,10 +8,9 @@ import io
 import re
 import struct
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 
 # Importing a plugin registers it; otherwise the first unknown file would import all of Pillow's.
 from PIL import (
@@ -30,7 +29,7 @@ from PIL import (
 )
 
 from service.errors import CorruptImage, PictureTooLarge, UnsupportedFormat
-from service.structure import check_structure, read_jpeg
+from service.structure import JpegScans, check_structure, read_jpeg
 
 try:
     import pi_heif
@@ -65,53 +64,24 @@ _MAX_SLOW_PIXELS = 4_000_000
 """The largest picture for those decoders of Pillow that are written in Python, at about a microsecond a pixel."""
 _MAX_TEXT_CHUNK = 8 * 1024 * 1024
 """Of a PNG, unpacked: what editors write of a file's history has been seen to be some mebibytes."""
-_COEFFICIENT_BYTES = 2.03
-"""Of a sample of a JPEG whose coefficients are held until its last scan, measured."""
 _MAX_SLOW_BYTES_A_PIXEL = 32
 _FREE_SLOW_BYTES = 65_536
 """How large a file of few pixels may be that one of those decoders reads."""
 _MAX_SMALL_TILE = 2048 * 2048
-_STRIP_PIXELS = 1_000_000
 _ORIENTATION = 0x0112
 _RAW_PROFILE = "Raw profile type exif"
 """Where PNG files had their EXIF before the format had a chunk for it."""
 _PLANAR_CONFIGURATION = 284
 _BITS_PER_SAMPLE = 258
-_PHOTOMETRIC = 262
-_SAMPLE_FORMAT = 339
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 _ROWS_PER_STRIP = 278
 _EMBEDDED_PNG = re.compile(rb"\x89PNG\r\n\x1a\n.{4}IHDR(.{4})(.{4})", re.DOTALL)
-_WIDE_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
 
 _DAMAGE = (
     OSError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, EOFError, AttributeError,
     AssertionError, RuntimeError, SystemError, MemoryError, BufferError, struct.error, zlib.error,
 )  # fmt: skip
 """What Pillow's decoders raise when they meet damage; MemoryError where a damaged header asks for absurdly much."""
-
-_BYTES_A_PIXEL = {"WEBP": 16.5, "AVIF": 16, "HEIF": 16, "JPEG2000": 25, "ICO": 9}
-"""What decoding takes at its peak, measured; of the formats that are not named, `_MODE_BYTES`."""
-
-_MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
-"""Bytes that Pillow holds for a pixel; 4 in any other mode."""
-
-_FRAME_BYTES = {"GIF": 12, "PNG": 12}
-"""What putting an animation's frames together takes a pixel of one frame, measured; WebP's decoder always does it."""
-
-_KEPT_DECODERS = frozenset({"WEBP", "AVIF", "HEIF"})
-
-_STRIP_BYTES = {"1": 8, "P": 8}
-"""What converting takes a pixel of a strip, measured; 13 from any other mode."""
-
-_ENCODING_BYTES = {"JPEG": (4, 9), "PNG": (7, 10), "GIF": (29, 29), "WEBP": (23, 42), "AVIF": (48, 56)}
-"""What encoding takes a pixel of the thumbnail at its peak, opaque and not, measured on noise, photos and drawings."""
-
-_INDEXING_BYTES = 28
-"""What finding a palette takes a pixel of the thumbnail, measured on noise."""
-
-_ANY_PICTURE = 2 * 1024 * 1024
-"""Bytes for rows, tables and other small things."""
 
 
 def begins_like_an_image(head: bytes) -> bool:
@@ -156,66 +126,10 @@ class Header:
     """Of a PNG that says nothing better of its colours."""
     sample_bits: int
     """Of a PNG: the bits of one sample, as stored."""
-    buffered: float
-    """Bytes a pixel that the decoder holds of the whole picture, whatever scale it decodes at."""
-
-    def weight(self, at_least: tuple[int, int], targets: Collection[str] = (), held: int = 0) -> int:
-        """Return the most bytes that decoding, shrinking and encoding will take at once, beyond the file's own.
-
-        Args:
-            at_least: the size to decode to, at the least: twice that of the largest thumbnail.
-            targets: Pillow's names of the formats to encode; without any, the source's own.
-            held: the pixels of all thumbnails that are held until they are encoded together, as an animation's are.
-        """
-        (width, height), mode = self.size, self.picture.mode
-        # As `decode` and `shrinkable` will: a JPEG's scale, a power of 2, and how many pixels become one cheaply.
-        fraction = max(1, min(8, width // at_least[0], height // at_least[1])) if self.format == "JPEG" else 1
-        scale = 1 << fraction.bit_length() - 1
-        columns, rows = -(-width // scale), -(-height // scale)
-        raster = columns * rows * _MODE_BYTES.get(mode, 4)
-        across, down = max(1, columns // at_least[0]), max(1, rows // at_least[1])
-        columns, rows = -(-columns // across), -(-rows // down)
-        decoding = width * height * self.buffered
-        if self.format == "JPEG":
-            decoding += raster
-        elif self.format == "TIFF":
-            decoding += _tiff_extra(self.picture)
-        elif self.format == "GIF" and not _fills_its_screen(self.picture):
-            decoding, raster = 10 * width * height, 4 * width * height
-        opaque = mode in {"RGB", "L", "CMYK", "LAB"} and "transparency" not in self.picture.info
-        strips = 0 if opaque else _STRIP_BYTES.get(mode, 13) * min(width * height, _STRIP_PIXELS)
-        reduced = 0 if opaque and across * down == 1 else 4 * columns * rows
-        thumbnail = at_least[0] * at_least[1] // 4
-        encoding = max(_ENCODING_BYTES.get(target, (7, 10))[not opaque] for target in targets or (self.format,))
-        if mode == "P":
-            encoding = max(encoding, _INDEXING_BYTES)
-        # Resized across first and then down; then turned, converted, encoded.
-        finishing = 4 * thumbnail + max(2 * at_least[0] * rows, encoding * thumbnail)
-        if held:
-            decoding = width * height * max(self.buffered, _FRAME_BYTES.get(self.format, 0))
-            # The encoder has copies, and that of PNG the differences between them, too.
-            held *= 13 if "PNG" in (targets or {self.format}) else 8
-            return int(decoding + strips + reduced + finishing) + held + _ANY_PICTURE
-        # Some decoders live on, with all they hold besides the picture, until the picture goes.
-        kept = decoding - raster if self.format in _KEPT_DECODERS else 0
-        after = kept + max(raster + reduced + strips, (reduced or raster) + finishing)
-        return int(max(decoding, after)) + _ANY_PICTURE
-
-
-def _fills_its_screen(picture: Image.Image) -> bool:
-    return all(tile.extents in {None, (0, 0, *picture.size)} for tile in getattr(picture, "tile", ()))
-
-
-def _tiff_extra(picture: Image.Image) -> int:
-    """Bytes that a TIFF takes besides its pixels: a strip or tile that is unpacked, a second picture where it turns."""
-    tags = getattr(picture, "tag_v2", {})
-    width, height = picture.size
-    extra = 0 if tags.get(_ORIENTATION, 1) == 1 else width * height * _MODE_BYTES.get(picture.mode, 4)
-    if any(tile.codec_name == "libtiff" for tile in getattr(picture, "tile", ())):
-        bits = tags.get(_BITS_PER_SAMPLE, (1,))
-        rows = int(tags.get(_TILE_LENGTH) or min(height, tags.get(_ROWS_PER_STRIP, height)))
-        extra += int(tags.get(_TILE_WIDTH, width)) * rows * len(bits) * max(bits) // 8
-    return extra
+    jpeg: JpegScans | None
+    """Of a JPEG, how its samples are laid out."""
+    most_pixels: int
+    """Of the picture, or of one that is inside of it and may be decoded in its place."""
 
 
 def read_header(data: bytes, max_pixels: int, *, all_frames: bool) -> Header:
@@ -248,15 +162,15 @@ def read_header(data: bytes, max_pixels: int, *, all_frames: bool) -> Header:
         if len(data) > _MAX_SLOW_BYTES_A_PIXEL * width * height + _FREE_SLOW_BYTES:
             raise CorruptImage(f"it cannot be decoded: {len(data):,} bytes for {width}x{height} pixels waste time")
     image_format = "JPEG" if picture.format == "MPO" else picture.format or ""
-    buffered: float = _BYTES_A_PIXEL.get(image_format) or _MODE_BYTES.get(picture.mode, 4)
-    if image_format == "JPEG":
-        buffered = _COEFFICIENT_BYTES * jpeg.samples_a_pixel if jpeg and jpeg.buffered else 0
-    elif image_format == "TIFF":
+    most_pixels = width * height
+    if image_format == "TIFF":
         _check_tiles(picture)
     elif image_format == "ICO":
+        # What the directory says of their size need not be true.
         for found in _EMBEDDED_PNG.finditer(data):
-            Image._decompression_bomb_check((int.from_bytes(found[1]), int.from_bytes(found[2])))  # noqa: SLF001
-            buffered = max(buffered, 9 * int.from_bytes(found[1]) * int.from_bytes(found[2]) / (width * height))
+            inside = int.from_bytes(found[1]), int.from_bytes(found[2])
+            Image._decompression_bomb_check(inside)  # noqa: SLF001 - the check that Pillow leaves out here
+            most_pixels = max(most_pixels, inside[0] * inside[1])
     return Header(
         picture,
         image_format,
@@ -265,7 +179,8 @@ def read_header(data: bytes, max_pixels: int, *, all_frames: bool) -> Header:
         _profile_of_jp2(data) if image_format == "JPEG2000" else picture.info.get("icc_profile"),
         None if "srgb" in picture.info else picture.info.get("gamma"),
         _sample_bits(picture),
-        buffered,
+        jpeg,
+        most_pixels,
     )
 
 
@@ -350,109 +265,3 @@ def _widen_planes(picture: Image.Image) -> None:
         else tile
         for tile in tiles
     ]
-
-
-@dataclass(frozen=True, slots=True)
-class Shrinkable:
-    """A picture in a mode that can be averaged: RGB, L, CMYK, LAB, or RGBa (premultiplied)."""
-
-    picture: Image.Image
-    box: tuple[float, float, float, float]
-    """What of it is the picture, in its pixels; the last row and column may be of fewer than the others."""
-
-    def resized(self, size: tuple[int, int], gap: float) -> Image.Image:
-        """Return it at this size; RGBa becomes RGBA."""
-        small = self.picture.resize(size, Image.Resampling.LANCZOS, self.box, gap)
-        return small.convert("RGBA") if small.mode == "RGBa" else small
-
-
-def shrinkable(picture: Image.Image, sample_bits: int, target: tuple[int, int], gap: float) -> Shrinkable:
-    """Bring a decoded picture into a mode that can be averaged, and down to some `gap` times the target.
-
-    What has to be converted is converted strip by strip, so that no second picture of the full size is ever held.
-    """
-    across = max(1, int(picture.width / target[0] / gap))
-    down = max(1, int(picture.height / target[1] / gap))
-    box = (0.0, 0.0, picture.width / across, picture.height / down)
-    convert = _conversion(picture, sample_bits)
-    if convert is None:
-        return Shrinkable(picture.reduce((across, down)) if across * down > 1 else picture, box)
-    rows = max(down, _STRIP_PIXELS // picture.width // down * down)
-    strips = (
-        convert(picture.crop((0, top, picture.width, min(top + rows, picture.height)))).reduce((across, down))
-        for top in range(0, picture.height, rows)
-    )
-    first = next(strips)
-    small = Image.new(first.mode, (first.width, -(-picture.height // down)))
-    for index, strip in enumerate(chain([first], strips)):
-        small.paste(strip, (0, index * rows // down))
-    return Shrinkable(small, box)
-
-
-_Conversion = Callable[[Image.Image], Image.Image]
-
-
-def _conversion(picture: Image.Image, sample_bits: int) -> _Conversion | None:
-    """How to bring a strip of the picture into a mode that can be averaged; None where it is in one."""
-    key = picture.info.get("transparency")
-    if picture.mode in _WIDE_MODES:
-        return _from_wide(picture, key if isinstance(key, int) else None)
-    if picture.mode == "L" and isinstance(key, int):
-        # Pillow scales the samples of a PNG of 2 or 4 bits to 8, and not the value that is transparent.
-        return _from_gray(key * (255 // (2**sample_bits - 1)))
-    if picture.mode == "RGB" and isinstance(key, tuple) and sample_bits == 16:  # noqa: PLR2004 - bits
-        # Of samples of 16 bits Pillow keeps the upper 8, and of the value that is transparent all.
-        picture.info["transparency"] = tuple(value >> 8 for value in key)
-    if picture.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or key is not None:
-        return _premultiplied
-    if picture.mode in {"RGB", "L", "CMYK", "LAB"}:
-        return None
-    wanted = "L" if picture.mode == "1" else "RGB"
-    return lambda strip: strip.convert(wanted)
-
-
-def _premultiplied(strip: Image.Image) -> Image.Image:
-    return (strip if strip.mode == "RGBA" else strip.convert("RGBA")).convert("RGBa")
-
-
-def _from_gray(transparent: int) -> _Conversion:
-    alpha = [0 if value == transparent else 255 for value in range(256)]
-    return lambda strip: _premultiplied(Image.merge("LA", [strip, strip.point(alpha)]))
-
-
-def _from_wide(picture: Image.Image, transparent: int | None) -> _Conversion:
-    """Scale samples of 16 or 32 bits to 8; clipping them would make all of a bright picture white."""
-    low, high = (0, 65535) if picture.mode.startswith("I;16") else _extrema(picture)
-    tags = getattr(picture, "tag_v2", {})
-    if low < 0 and picture.mode == "I" and tags.get(_SAMPLE_FORMAT, (1,))[0] == 1:
-        raise UnsupportedFormat("its samples are unsigned, of 32 bits, and some are too large to be read")
-    convert = _scaled(picture, low, high, transparent)
-    if tags.get(_PHOTOMETRIC) == 0:
-        # White is zero, which Pillow heeds for samples of up to 8 bits alone.
-        return lambda strip: convert(strip).point(range(255, -1, -1))
-    return convert
-
-
-def _scaled(picture: Image.Image, low: float, high: float, transparent: int | None) -> _Conversion:
-    if picture.mode != "F" and low >= 0 and high <= 65535:  # noqa: PLR2004 - 16 bits
-        gray = [(value + 128) // 257 for value in range(65536)]
-        alpha = [0 if value == transparent else 255 for value in range(65536)]
-
-        def convert(strip: Image.Image) -> Image.Image:
-            wide = strip.convert("I")
-            if transparent is None:
-                return wide.point(gray, "L")
-            return _premultiplied(Image.merge("LA", [wide.point(gray, "L"), wide.point(alpha, "L")]))
-
-        return convert
-    # Floating point is from 0 to 1 by convention; else the file's own range is the only one known.
-    bottom, top = (0.0, 1.0) if low >= 0 and high <= 1 else (min(low, 0), max(high, 255))
-    scale = 255 / (top - bottom)
-    return lambda strip: strip.convert("F").point(lambda value: value * scale - bottom * scale).convert("L")
-
-
-def _extrema(picture: Image.Image) -> tuple[float, float]:
-    low, high = picture.getextrema()
-    if isinstance(low, tuple) or isinstance(high, tuple):
-        raise TypeError(f"no range of values in mode {picture.mode}")
-    return low, high

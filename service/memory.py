@@ -3,6 +3,7 @@
 Whoever needs memory says how much, and waits, first come first served, while it is taken.
 """
 
+import ctypes
 import os
 import sys
 from collections import deque
@@ -16,6 +17,9 @@ _PROCESS_BYTES = 104 * _MEBIBYTE
 """What the process takes without any picture, measured, with some room."""
 
 _SMALLEST_BUDGET = 64 * _MEBIBYTE
+_MALLOC_PARAMETERS = {-1: 128 * 1024, -3: 128 * 1024, -8: 2}
+"""For mallopt(3): M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX."""
+
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
 
@@ -78,19 +82,26 @@ def decoding_budget(limit: int) -> int:
     return max(_SMALLEST_BUDGET, (limit - limit // 10 - _PROCESS_BYTES) * 2 // 3)
 
 
+def give_back_what_is_freed() -> None:
+    """Have the C library return freed memory to the system at once, where it is one that can be told (glibc).
+
+    By itself it raises its thresholds to what was freed last, up to 32 MiB, and keeps far more than that: fifty
+    pictures of 40 megapixels at once took a service beyond 512 MiB, and with this they peak at 275. Large PNG and
+    progressive JPEG cost a sixth more processor time for it, phone and web photos nothing.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for parameter, value in _MALLOC_PARAMETERS.items():
+            mallopt(parameter, value)
+
+
 class Budget:
     """An amount of memory that threads share, first come first served."""
 
-    def __init__(self, total: int, users: int = sys.maxsize) -> None:
-        """Start with all of it free.
-
-        Args:
-            total: bytes.
-            users: how many may hold some of it at once.
-        """
+    def __init__(self, total: int) -> None:
+        """Start with all of it, so many bytes, free."""
         self.total = total
         self._free = total
-        self._places = users
         self._changed = Condition()
         self._queue: deque[object] = deque()
 
@@ -107,11 +118,8 @@ class Budget:
             with self._changed:
                 self._queue.append(ticket)
                 try:
-                    self._changed.wait_for(
-                        lambda: self._queue[0] is ticket and self._places > 0 and self._free >= share
-                    )
+                    self._changed.wait_for(lambda: self._queue[0] is ticket and self._free >= share)
                     self._free -= share
-                    self._places -= 1
                     holds = True
                 finally:
                     # Also when an exception, such as Ctrl-C, ends the wait: the next one is first now.
@@ -122,5 +130,4 @@ class Budget:
             if holds:
                 with self._changed:
                     self._free += share
-                    self._places += 1
                     self._changed.notify_all()

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from threading import BoundedSemaphore
 
 import structlog
 
@@ -119,8 +120,9 @@ class Thumbnailer:
         self._cache_control = cache_control
         # Two budgets: who holds a source while waiting to decode it never keeps a decoder waiting.
         self._sources = Budget(limits.memory_budget // 2)
-        # One picture for each processor: decoding more at once would take memory and win no time.
-        self._decoding = Budget(limits.memory_budget, users=os.cpu_count() or 1)
+        self._decoding = Budget(limits.memory_budget)
+        # One picture for each processor: more at once would take memory and win no time.
+        self._decoders = BoundedSemaphore(os.cpu_count() or 1)
 
     def handle(self, event: Finalized) -> Outcome:
         """Thumbnail the object that an event is about, into the hour in which it was created.
@@ -187,12 +189,13 @@ class Thumbnailer:
             with self._sources.reserve(2 * found.size):
                 data = self.store.read(found, self._limits.max_source_bytes)
                 bytes_read = len(data)
-                pictures = make_thumbnails(
-                    data,
-                    [output.spec for output in self.outputs],
-                    max_pixels=self._limits.max_pixels,
-                    reserve=self._reserve,
-                )
+                with self._decoders:
+                    pictures = make_thumbnails(
+                        data,
+                        [output.spec for output in self.outputs],
+                        max_pixels=self._limits.max_pixels,
+                        reserve=self._reserve,
+                    )
                 del data
             placed = [
                 self._place(found, hour, output.folder, picture, overwrite=overwrite)

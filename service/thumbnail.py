@@ -15,9 +15,11 @@ from typing import Self
 from PIL import Image, ImageSequence
 
 from service.colours import to_srgb
-from service.decoding import Header, Shrinkable, decode, read_header, read_orientation, rejecting_damage, shrinkable
+from service.decoding import Header, decode, read_header, read_orientation, rejecting_damage
 from service.encoding import ENCODINGS, Timing, encode, encode_animation
 from service.errors import InvalidValue, PictureTooLarge
+from service.shrinking import Shrinkable, shrinkable
+from service.weighing import weigh
 
 _SHRINK_GAP = 2.0
 """How much larger than the thumbnail the cheap first reduction leaves the picture (Pillow's `reducing_gap`)."""
@@ -139,7 +141,10 @@ def make_thumbnails(
         sizes = _sizes(header, header.orientation or 1, specs)
         at_least = (int(max(sizes)[0] * _SHRINK_GAP), int(max(sizes)[1] * _SHRINK_GAP))
         frames = _frame_count(header, specs, max_pixels)
-        with reserve(header.weight(at_least)):
+        targets = {_target(header.format, spec, has_alpha=True) for spec in specs}
+        # An animation's thumbnails are all held until they are encoded together.
+        held = frames * sum(width * height for width, height in sizes) if frames > 1 else 0
+        with reserve(weigh(header, at_least, targets, held)):
             if frames > 1:
                 return _animations(header, specs)
             picture = decode(header, at_least)

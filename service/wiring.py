@@ -11,6 +11,7 @@ from typing import NoReturn
 from service.chunks import Chunk
 from service.locations import Hour, OutputFolder
 from service.logs import configure_logs, divert_native_output
+from service.memory import give_back_what_is_freed
 from service.pipeline import Limits, Output, Thumbnailer
 from service.runs import Run, RunDefaults, RunOrder, RunRequest
 from service.selection import Selection
@@ -62,6 +63,7 @@ def start() -> tuple[Settings, Service]:
         WrongSettings: see `load_settings`.
         CredentialsMissing: see `build`.
     """
+    give_back_what_is_freed()
     settings = load_settings()
     configure_logs(settings.log_level, settings.log_format)
     divert_native_output()
