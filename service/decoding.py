@@ -1,7 +1,7 @@
-"""From the bytes of an image file to small pictures whose pixels are right, or to the reason why there are none.
+"""From the bytes of an image file to its decoded picture, or to the reason why there is none.
 
-Knows what Pillow reads wrongly, and puts it right or refuses it. What a header tells (format, size, how the pixels are
-coded, what decoding them will take) is told before anything is decoded.
+What a header tells (format, size, orientation, how the pixels are coded) is told, and refused, before anything is
+decoded. Knows nothing of thumbnails.
 """
 
 import io
@@ -74,7 +74,6 @@ _RAW_PROFILE = "Raw profile type exif"
 _PLANAR_CONFIGURATION = 284
 _BITS_PER_SAMPLE = 258
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
-_ROWS_PER_STRIP = 278
 _EMBEDDED_PNG = re.compile(rb"\x89PNG\r\n\x1a\n.{4}IHDR(.{4})(.{4})", re.DOTALL)
 
 _DAMAGE = (

@@ -185,8 +185,7 @@ class Thumbnailer:
             return outcome
         bytes_read = 0
         try:
-            # A download is held twice for a moment.
-            with self._sources.reserve(2 * found.size):
+            with self._sources.reserve(self._bytes_held(found)):
                 data = self.store.read(found, self._limits.max_source_bytes)
                 bytes_read = len(data)
                 with self._decoders:
@@ -213,6 +212,10 @@ class Thumbnailer:
                 len(picture.data) for picture, place in zip(pictures, placed, strict=True) if place.written
             ),
         )
+
+    def _bytes_held(self, found: StoredObject) -> int:
+        """What a source takes in memory: a download is held twice for a moment, and one that unpacks may grow."""
+        return found.size + (self._limits.max_source_bytes if found.content_encoding == "gzip" else found.size)
 
     @contextmanager
     def _reserve(self, weight: int) -> Iterator[None]:

@@ -3,7 +3,6 @@
 import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,7 @@ from service.demo.deliveries import Answer
 from service.demo.emulators import address_of
 from service.demo.photos import DemoFile
 from service.demo.sheet import Card, NotMade, Sheet, Timing, size_text
-from service.demo.world import BUCKET, FOLDER
-from service.locations import FolderLocation, ObjectLocation
-from service.selection import SOURCE_KEY, Selection, StoredObject
+from service.selection import SOURCE_KEY
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +106,12 @@ def card(item: Uploaded, thumbnail: Mapping[str, Any], data: bytes, events: Even
 def contact_sheet(findings: Findings, cards: Sequence[Card]) -> Sheet:
     """Put all that was found on one sheet."""
     rejected = _rejected(findings)
-    passed_over = [
-        NotMade(item.file.name, "", reason, item.file.note)
-        for item in findings.uploaded
-        if (reason := _objection(item))
-    ]
+    passed_over = _passed_over(findings)
     shown = {card.source for card in cards}
     figures = [
         (f"{len(cards):,}", "thumbnails"),
         (f"{findings.again.report['rejected']:,}", "rejected"),
-        (f"{len(passed_over):,}", "passed over"),
+        (f"{findings.again.report['passed_over']:,}", "passed over"),
         (size_text(sum(item.size for item in findings.uploaded if item.file.name in shown)), "of images"),
         (size_text(sum(len(card.data) for card in cards)), "of thumbnails"),
     ]
@@ -173,17 +166,14 @@ def _rejected(findings: Findings) -> list[NotMade]:
     ]
 
 
-def _objection(item: Uploaded) -> str | None:
-    """Why the service passes a file over, by its own rule; None if it does not."""
-    return Selection(FolderLocation(BUCKET, f"{FOLDER}/"), BUCKET).objection(
-        StoredObject(
-            location=ObjectLocation(BUCKET, item.resource["name"]),
-            generation=int(item.resource["generation"]),
-            size=item.size,
-            created=datetime.fromisoformat(item.resource["timeCreated"]),
-            content_type=item.resource.get("contentType", ""),
-        )
-    )
+def _passed_over(findings: Findings) -> list[NotMade]:
+    """What the service takes for no image; its report names the first hundred."""
+    said = {passed["source"]: passed["reason"] for passed in findings.again.report["not_images"]}
+    return [
+        NotMade(item.file.name, "", said[item.source], item.file.note)
+        for item in findings.uploaded
+        if item.source in said
+    ]
 
 
 def _timings(findings: Findings) -> Iterable[Timing]:
