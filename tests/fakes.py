@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from threading import RLock
 
-from service.errors import BucketNotFound, NameTaken, ObjectNotFound, RetryLater
+from service.errors import BucketNotFound, NameTaken, ObjectNotFound, ServiceError
 from service.locations import FolderLocation, ObjectLocation
 from service.selection import StoredObject
 
@@ -31,7 +31,7 @@ class MemoryStore:
         self._lock = RLock()
         self._generations = count(1)
         self.calls: Counter[str] = Counter()
-        self.fault: Callable[[str, ObjectLocation | FolderLocation], RetryLater | NameTaken | None] = lambda *_: None
+        self.fault: Callable[[str, ObjectLocation | FolderLocation], ServiceError | None] = lambda *_: None
 
     def _called(self, kind: str, location: ObjectLocation | FolderLocation) -> None:
         with self._lock:

@@ -180,7 +180,7 @@ def _ends_well(data: bytes, max_pixels: int = FEW_PIXELS) -> ImageRejected | Non
         thumbnails = make_thumbnails(data, SPECS, max_pixels=max_pixels, reserve=unbounded)
     except ImageRejected as error:
         rejection = error
-    assert time.thread_time() - began < 2
+    assert time.thread_time() - began < 10, "processor time that no noise explains"
     assert rejection is None or (str(rejection) and not isinstance(rejection.__cause__, MemoryError))
     for thumbnail in thumbnails:
         picture = opened(thumbnail.data)
@@ -487,6 +487,6 @@ def test_a_bomb_is_refused_at_once_and_for_little_memory(
 ) -> None:
     assert name in outcomes, "it took the process with it"
     outcome, seconds, mebibytes = outcomes[name]
-    assert seconds < 1
+    assert seconds < 5, "processor time that no noise explains"
     assert mebibytes < 80
     assert name in DEFUSED or outcome.partition(":")[0] in {"PictureTooLarge", "CorruptImage", "UnsupportedFormat"}

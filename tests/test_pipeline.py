@@ -1,13 +1,13 @@
 import pytest
 
-from service.errors import NameTaken, PermissionMissing, StorageUnavailable
+from service.errors import NameTaken, PermissionMissing, StorageRefused, StorageUnavailable
 from service.events import Finalized
 from service.locations import FolderLocation, Hour, Layout, ObjectLocation, OutputFolder
 from service.pipeline import Limits, Output, Result, Thumbnailer
 from service.selection import Selection, StoredObject
 from service.thumbnail import Box, ThumbnailSpec
 from tests.fakes import MemoryStore
-from tests.images import jpeg, opened
+from tests.images import encoded, jpeg, opened, quadrants
 
 HOUR = Hour("20251203T15Z")
 FENCE = FolderLocation("photos", "in/")
@@ -26,15 +26,17 @@ def thumbnailer(
     specs: tuple[ThumbnailSpec, ...] = (ThumbnailSpec(),),
     layout: Layout = Layout.FLAT,
     cache_control: str | None = None,
+    memory_budget: int = 100_000_000,
+    by_content: bool = False,
 ) -> Thumbnailer:
     outputs = [
         Output(spec, OutputFolder(bucket, fence, layout, f"{spec.box}/" if len(specs) > 1 else "")) for spec in specs
     ]
     return Thumbnailer(
         store,
-        Selection(fence, bucket),
+        Selection(fence, bucket, by_content=by_content),
         outputs,
-        Limits(1_000_000, 10_000_000, 100_000_000),
+        Limits(1_000_000, 10_000_000, memory_budget),
         cache_control=cache_control,
     )
 
@@ -283,3 +285,28 @@ def test_thumbnails_go_to_the_other_bucket_where_there_is_one(store: MemoryStore
     found = store.put("gs://photos/in/a/x.jpg", jpeg())
     outcome = thumbnailer(store, bucket="thumbs", layout=Layout.TREE).make(found, HOUR)
     assert str(outcome.thumbnails[0]) == "gs://thumbs/20251203T15Z/a/x.jpg"
+
+
+def test_a_picture_that_could_never_fit_into_memory_is_rejected_with_what_to_do(store: MemoryStore) -> None:
+    found = store.put("gs://photos/in/x.png", encoded(quadrants(3000, 3000), "PNG"), "image/png")
+    outcome = thumbnailer(store, memory_budget=10 * 1024 * 1024).make(found, HOUR)
+    assert (outcome.result, outcome.code) == (Result.REJECTED, "picture_too_large")
+    assert "MEMORY_BUDGET is 10 MiB; give the service more memory" in outcome.reason
+    assert thumbnailer(store).make(found, HOUR).result is Result.CREATED
+
+
+def test_what_storage_calls_wrong_when_looked_at_again_is_rejected(store: MemoryStore) -> None:
+    listed = store.put("gs://photos/in/x.jpg", jpeg())
+    store.delete("gs://photos/in/x.jpg")
+    store.fault = lambda called, _: StorageRefused("no such name") if called == "stat" else None
+    outcome = thumbnailer(store).make(listed, HOUR)
+    assert (outcome.result, outcome.code) == (Result.REJECTED, "storage_refused")
+
+
+def test_an_undecided_object_that_is_an_image_by_its_first_bytes_is_thumbnailed(store: MemoryStore) -> None:
+    service = thumbnailer(store, by_content=True)
+    picture = store.put("gs://photos/in/x", jpeg(), "application/octet-stream")
+    text = store.put("gs://photos/in/y", b"text", "application/octet-stream")
+    assert service.handle(event(picture)).result is Result.CREATED
+    assert service.handle(event(text)).result is Result.IGNORED
+    assert store.calls == {"head": 2, "read": 1, "write": 1}

@@ -1,7 +1,7 @@
 import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event
+from threading import Event, Thread
 
 import pytest
 from hypothesis import given, settings
@@ -313,6 +313,48 @@ def test_a_stopped_run_takes_no_further_image_and_says_that_it_is_not_done(
     assert not report.whole
     store.fault = lambda *_: None
     assert finished(run(store, executor)).created == 20 - report.created
+
+
+def test_an_executor_that_was_shut_down_leaves_its_images_for_the_next_run(store: MemoryStore) -> None:
+    for index in range(5):
+        store.put(f"gs://photos/in/{index}.jpg", SMALL)
+    closed = ThreadPoolExecutor(1)
+    closed.shutdown()
+    report = finished(run(store, closed))
+    assert (report.failed, report.failures[0].code) == (1, "shutting_down")
+
+
+def test_images_whose_turn_never_comes_are_counted_as_left(store: MemoryStore) -> None:
+    for index in range(4):
+        store.put(f"gs://photos/in/{index}.jpg", SMALL)
+    with ThreadPoolExecutor(1) as one:
+        free = Event()
+        holding = one.submit(free.wait, 20)
+        while not holding.running():
+            pass
+        made = run(store, one)
+        made.open()
+        worker = Thread(target=made.work, args=(lambda: False,))
+        worker.start()
+        while one._work_queue.qsize() < 4:
+            pass
+        one.shutdown(wait=False, cancel_futures=True)
+        free.set()
+        worker.join(20)
+    report = made.report()
+    assert (report.assigned, report.failed) == (4, 4)
+    assert {failure.code for failure in report.failures} == {"shutting_down"}
+
+
+def test_a_run_that_is_stopped_before_its_first_image_says_so(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    for index in range(3):
+        store.put(f"gs://photos/in/{index}.jpg", SMALL)
+    made = run(store, executor, RunRequest(task_index=0, task_count=2))
+    made.open()
+    made.work(lambda: True)
+    error = made.report().error
+    assert error
+    assert error.code == "shutting_down"
 
 
 def test_a_defect_is_counted_as_a_failure_and_its_text_stays_in_the_log(

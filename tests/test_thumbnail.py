@@ -9,7 +9,7 @@ import pillow_heif
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, features
+from PIL import Image, ImageCms, PngImagePlugin, features
 
 from service.errors import CorruptImage, InvalidValue, PictureTooLarge, UnsupportedFormat
 from service.thumbnail import Box, OutputFormat, Thumbnail, ThumbnailSpec, make_thumbnails
@@ -259,6 +259,22 @@ def test_several_thumbnails_come_of_one_decoding() -> None:
 def test_too_many_pixels_are_refused_by_the_header_alone() -> None:
     with pytest.raises(PictureTooLarge, match="400,000,000 pixels"):
         made(encoded(Image.new("1", (20_000, 20_000)), "PNG"))
+
+
+def test_a_large_picture_for_a_slow_decoder_is_refused() -> None:
+    with pytest.raises(PictureTooLarge, match="4,000,000 pixels that are decoded of a PPM"):
+        made(b"P5 3000 3000 100\n" + bytes(9_000_000))
+    with pytest.raises(CorruptImage, match="waste time"):
+        made(b"P2 4 4 100\n" + b" " * 1_000_000)
+
+
+def test_orientation_in_a_png_of_the_old_kind_is_heeded() -> None:
+    picture, exif = lying(quadrants(600, 300), 6)
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Raw profile type exif", f"\nexif\n{len(exif)}\n{exif.hex()}\n", zip=True)
+    thumbnail = made(encoded(picture, "PNG", pnginfo=info))
+    assert (thumbnail.width, thumbnail.height) == (100, 50)
+    assert looks_like_quadrants(opened(thumbnail.data))
 
 
 @pytest.mark.parametrize("data", [b"just text", b"\0" * 100, b"%PDF-1.7", b"<svg xmlns='http://www.w3.org/2000/svg'/>"])
