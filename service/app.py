@@ -279,9 +279,10 @@ async def _in_turn(service: Service, make: Callable[[], Outcome]) -> Outcome:
     future = service.images.submit(make)
     task = asyncio.ensure_future(wrap_future(future))
     if not await _settled(task, service, _PLACE_WAIT_SECONDS):
+        if service.stopping.is_set():
+            future.cancel()
+            raise ending
         if future.cancel():
-            if service.stopping.is_set():
-                raise ending
             raise Overloaded(f"no place among {service.concurrency} images in flight for {_PLACE_WAIT_SECONDS} s")
         if not await _settled(task, service):
             raise ending

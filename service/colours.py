@@ -13,6 +13,10 @@ _LINEAR_WITHIN = 0.1
 """How near to 1 a `gAMA` is believed, which says that samples are linear: many another stands in a file of plain sRGB,
 and libvips, ffmpeg and Pillow heed none."""
 
+_MAX_PROFILE_BYTES = 4 * 1024 * 1024
+"""The largest profiles, of printing presses, have two mebibytes."""
+_KEPT_PROFILE_BYTES = 64 * 1024
+
 _SPACE_OF_MODE = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
 
 
@@ -59,6 +63,8 @@ def _from_linear() -> list[int]:
 
 
 def _from_profile(picture: Image.Image, icc_profile: bytes) -> Image.Image:
+    if len(icc_profile) > _MAX_PROFILE_BYTES:
+        return picture
     try:
         space = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile)).profile.xcolor_space.strip()
         if picture.mode == "L" and space == "RGB":
@@ -71,9 +77,13 @@ def _from_profile(picture: Image.Image, icc_profile: bytes) -> Image.Image:
     return converted.convert("L") if picture.mode == "L" else converted
 
 
-@functools.lru_cache(maxsize=16)
 def _transform_from(icc_profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform:
-    """From a profile, or from CIELAB, to sRGB. Making one takes longer than using it on a thumbnail."""
+    """From a profile, or from CIELAB, to sRGB. Making one takes longer than using it: small ones are kept."""
+    is_small = len(icc_profile or b"") <= _KEPT_PROFILE_BYTES
+    return _kept_transform(icc_profile, mode) if is_small else _new_transform(icc_profile, mode)
+
+
+def _new_transform(icc_profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform:
     source = io.BytesIO(icc_profile) if icc_profile else ImageCms.createProfile("LAB")
     return ImageCms.buildTransform(
         ImageCms.ImageCmsProfile(source),
@@ -83,6 +93,9 @@ def _transform_from(icc_profile: bytes | None, mode: str) -> ImageCms.ImageCmsTr
         ImageCms.Intent.PERCEPTUAL,
         ImageCms.Flags(_BLACK_POINT_COMPENSATION | _NO_CACHE),
     )
+
+
+_kept_transform = functools.lru_cache(maxsize=16)(_new_transform)
 
 
 def _apply(transform: ImageCms.ImageCmsTransform, picture: Image.Image) -> Image.Image:

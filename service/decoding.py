@@ -164,6 +164,8 @@ def read_header(data: bytes, max_pixels: int, *, all_frames: bool) -> Header:
     most_pixels = width * height
     if image_format == "TIFF":
         _check_tiles(picture)
+    elif image_format == "WEBP":
+        _keep_nothing_transparent(picture)
     elif image_format == "ICO":
         # What the directory says of their size need not be true.
         for found in _EMBEDDED_PNG.finditer(data):
@@ -241,6 +243,12 @@ def decode(header: Header, at_least: tuple[int, int]) -> Image.Image:
     if covered and covered[0] not in {None, (0, 0, *picture.size)}:
         return _on_nothing(picture, covered[0])
     return picture
+
+
+def _keep_nothing_transparent(picture: Image.Image) -> None:
+    """Have an animated WebP's empty canvas decoded as transparent, which it is whatever the file's flags say."""
+    if getattr(picture, "n_frames", 1) > 1 and picture.mode == "RGB":
+        picture._mode = picture.rawmode = "RGBA"  # type: ignore[attr-defined]  # noqa: SLF001 - Pillow asks the flags
 
 
 def _on_nothing(picture: Image.Image, covered: tuple[int, int, int, int]) -> Image.Image:

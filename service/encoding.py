@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from PIL import Image
 
@@ -38,8 +39,21 @@ class Timing:
 
     durations: Sequence[int]
     """Of each frame, in milliseconds."""
-    loop: int | None
-    """How often, 0 for ever; None for once, without saying so."""
+    plays: int
+    """How often, 0 for ever."""
+
+    @classmethod
+    def read(cls, durations: Sequence[int], source_format: str, loop: int | None) -> Self:
+        """From what Pillow says: a GIF tells how often it is repeated, and nothing where it is not."""
+        if source_format == "GIF":
+            return cls(durations, 1 if loop is None else loop and loop + 1)
+        return cls(durations, loop or 0)
+
+    def loop(self, target: str) -> dict[str, int]:
+        """As an option for Pillow."""
+        if target != "GIF":
+            return {"loop": self.plays}
+        return {} if self.plays == 1 else {"loop": self.plays and self.plays - 1}
 
 
 def encode(picture: Image.Image, target: str, quality: int, *, was_palette: bool) -> bytes:
@@ -76,9 +90,7 @@ def encode_animation(pictures: Sequence[Image.Image], timing: Timing, target: st
         raise UnsupportedFormat(f"{target} has no frames")
     for picture in pictures:
         picture.info.clear()
-    options: dict[str, object] = {"save_all": True, "duration": list(timing.durations)}
-    if timing.loop is not None:
-        options["loop"] = timing.loop
+    options: dict[str, object] = {"save_all": True, "duration": list(timing.durations), **timing.loop(target)}
     frames = list(pictures)
     if target == "GIF":
         # Each frame stands alone: what is transparent in it has to show nothing of the one before.

@@ -3,6 +3,7 @@
 What the libraries log goes the same way.
 """
 
+import faulthandler
 import logging
 import os
 import sys
@@ -62,6 +63,8 @@ def divert_native_output() -> None:
     Python's own stderr keeps going where it went.
     """
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    # A crash in native code still says where.
+    faulthandler.enable(sys.stderr)
     reading, writing = os.pipe()
     os.dup2(writing, 2)
     os.close(writing)

@@ -12,11 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from threading import Condition
 
+from service.errors import Overloaded
+
 _MEBIBYTE = 1024 * 1024
 _PROCESS_BYTES = 104 * _MEBIBYTE
 """What the process takes without any picture, measured, with some room."""
 
 _SMALLEST_BUDGET = 64 * _MEBIBYTE
+PATIENCE_SECONDS = 120
+"""How long an image waits for memory: longer than storage may hang, and less than Pub/Sub waits for an answer."""
+
 _MALLOC_PARAMETERS = {-1: 128 * 1024, -3: 128 * 1024, -8: 2}
 """For mallopt(3): M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX."""
 
@@ -110,6 +115,9 @@ class Budget:
         """Wait for so many bytes and hold them; what is more than all there is waits until nobody else holds any.
 
         Who waits keeps those behind waiting, even for less: otherwise many small ones would keep a large one out.
+
+        Raises:
+            Overloaded: it was not free for `PATIENCE_SECONDS`.
         """
         share = min(wanted, self.total)
         ticket = object()
@@ -118,7 +126,10 @@ class Budget:
             with self._changed:
                 self._queue.append(ticket)
                 try:
-                    self._changed.wait_for(lambda: self._queue[0] is ticket and self._free >= share)
+                    if not self._changed.wait_for(
+                        lambda: self._queue[0] is ticket and self._free >= share, PATIENCE_SECONDS
+                    ):
+                        raise Overloaded(f"{share:,} bytes of memory were not free for {PATIENCE_SECONDS} s")
                     self._free -= share
                     holds = True
                 finally:

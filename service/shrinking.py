@@ -12,7 +12,7 @@ from PIL import Image
 
 from service.errors import UnsupportedFormat
 
-STRIP_PIXELS = 1_000_000
+_STRIP_PIXELS = 1_000_000
 _WIDE_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
 _PHOTOMETRIC = 262
 _SAMPLE_FORMAT = 339
@@ -43,7 +43,7 @@ def shrinkable(picture: Image.Image, sample_bits: int, target: tuple[int, int], 
     convert = _conversion(picture, sample_bits)
     if convert is None:
         return Shrinkable(picture.reduce((across, down)) if across * down > 1 else picture, box)
-    rows = max(down, STRIP_PIXELS // picture.width // down * down)
+    rows = strip_rows(picture.width, down)
     strips = (
         convert(picture.crop((0, top, picture.width, min(top + rows, picture.height)))).reduce((across, down))
         for top in range(0, picture.height, rows)
@@ -53,6 +53,11 @@ def shrinkable(picture: Image.Image, sample_bits: int, target: tuple[int, int], 
     for index, strip in enumerate(chain([first], strips)):
         small.paste(strip, (0, index * rows // down))
     return Shrinkable(small, box)
+
+
+def strip_rows(width: int, down: int) -> int:
+    """How many rows of a picture are converted at once: some that make whole rows of the reduced one."""
+    return max(down, _STRIP_PIXELS // width // down * down)
 
 
 _Conversion = Callable[[Image.Image], Image.Image]
@@ -68,7 +73,7 @@ def _conversion(picture: Image.Image, sample_bits: int) -> _Conversion | None:
         return _from_gray(key * (255 // (2**sample_bits - 1)))
     if picture.mode == "RGB" and isinstance(key, tuple) and sample_bits == 16:  # noqa: PLR2004 - bits
         # Of samples of 16 bits Pillow keeps the upper 8, and of the value that is transparent all.
-        picture.info["transparency"] = tuple(value >> 8 for value in key)
+        return _with_hole(tuple(value >> 8 for value in key))
     if picture.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or key is not None:
         return _premultiplied
     if picture.mode in {"RGB", "L", "CMYK", "LAB"}:
@@ -79,6 +84,14 @@ def _conversion(picture: Image.Image, sample_bits: int) -> _Conversion | None:
 
 def _premultiplied(strip: Image.Image) -> Image.Image:
     return (strip if strip.mode == "RGBA" else strip.convert("RGBA")).convert("RGBa")
+
+
+def _with_hole(transparent: tuple[int, ...]) -> _Conversion:
+    def convert(strip: Image.Image) -> Image.Image:
+        strip.info["transparency"] = transparent
+        return _premultiplied(strip)
+
+    return convert
 
 
 def _from_gray(transparent: int) -> _Conversion:

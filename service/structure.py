@@ -15,7 +15,8 @@ _MAX_FILL = 65_536
 """Bytes between the segments of a JPEG that belong to none."""
 _MAX_SCANS = 100
 """A progressive JPEG has about ten; each further one costs a pass over all of the picture."""
-_FREE_CHUNKS = 2_000
+_FREE_CHUNKS = 20_000
+"""An animation of a thousand small frames has two thousand."""
 _LEAST_CHUNK_BYTES = 512
 """What a PNG's chunks have on average, at the least, where there are more than the free ones."""
 _MAX_BLOCKS = 300_000

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-from PIL import Image, ImageSequence
+from PIL import Image, ImageChops, ImageSequence
 
 from service.colours import to_srgb
 from service.decoding import Header, decode, read_header, read_orientation, rejecting_damage
@@ -169,7 +169,7 @@ def _sizes(header: Header, orientation: int, specs: Sequence[ThumbnailSpec]) -> 
 
 def _frame_count(header: Header, specs: Sequence[ThumbnailSpec], max_pixels: int) -> int:
     """How many frames are wanted: 1, or all of an animation."""
-    if header.format not in _ANIMATED_FORMATS or not any(spec.animated for spec in specs):
+    if header.format not in _ANIMATED_FORMATS or not any(_keeps_frames(header.format, spec) for spec in specs):
         return 1
     frames = int(getattr(header.picture, "n_frames", 1))
     if (pixels := header.size[0] * header.size[1] * frames) > max_pixels and frames > 1:
@@ -178,6 +178,10 @@ def _frame_count(header: Header, specs: Sequence[ThumbnailSpec], max_pixels: int
             "without ANIMATED only the first would be read"
         )
     return frames
+
+
+def _keeps_frames(source_format: str, spec: ThumbnailSpec) -> bool:
+    return spec.animated and ENCODINGS[_target(source_format, spec, has_alpha=True)].animates
 
 
 def _finished(small: Shrinkable, size: tuple[int, int], header: Header, orientation: int) -> Image.Image:
@@ -203,11 +207,11 @@ def _animations(header: Header, specs: Sequence[ThumbnailSpec]) -> list[Thumbnai
         durations.append(int(frame.info.get("duration", 0)) or _DEFAULT_FRAME_MILLISECONDS)
         for made, size in zip(frames, sizes, strict=True):
             made.append(_finished(small, size, header, orientation))
-    timing = Timing(durations, header.picture.info.get("loop"))
+    timing = Timing.read(durations, header.format, header.picture.info.get("loop"))
     thumbnails = []
     for spec, made in zip(specs, frames, strict=True):
         target = _target(header.format, spec, has_alpha=True)
-        if spec.animated and ENCODINGS[target].animates and len(made) > 1:
+        if _keeps_frames(header.format, spec) and len(made) > 1:
             data = encode_animation(made, timing, target, spec.quality)
             thumbnails.append(_thumbnail(made[0], header.format, target, spec, data))
         else:
@@ -218,9 +222,21 @@ def _animations(header: Header, specs: Sequence[ThumbnailSpec]) -> list[Thumbnai
 def _frames(picture: Image.Image) -> Iterator[Image.Image]:
     """The frames as a viewer shows them; without the stand-in that a PNG has for viewers that know no animation."""
     first = 1 if getattr(picture, "default_image", False) else 0
+    drawn = Image.new("L", picture.size)
     for index, frame in enumerate(ImageSequence.Iterator(picture)):
-        if index >= first:
-            frame.load()
+        if index < first:
+            continue
+        areas = [tile.extents for tile in getattr(frame, "tile", ())] if frame.format == "GIF" else []
+        frame.load()
+        if areas and drawn.getextrema()[0] == 0:
+            drawn.paste(255, areas[0])
+        if areas and drawn.getextrema()[0] == 0:
+            # Where no frame has drawn yet there is nothing; Pillow shows the palette's first entry.
+            bare = frame.convert("RGBA")
+            bare.putalpha(ImageChops.multiply(bare.getchannel("A"), drawn))
+            bare.info = frame.info
+            yield bare
+        else:
             yield frame
 
 

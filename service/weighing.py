@@ -8,7 +8,7 @@ from collections.abc import Collection
 from PIL import Image
 
 from service.decoding import Header
-from service.shrinking import STRIP_PIXELS
+from service.shrinking import strip_rows
 
 _ORIENTATION, _BITS_PER_SAMPLE, _ROWS_PER_STRIP = 274, 258, 278
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
@@ -66,7 +66,7 @@ def weigh(header: Header, at_least: tuple[int, int], targets: Collection[str], h
     elif header.format == "GIF" and not _fills_its_screen(header.picture):
         decoding, raster = 10 * width * height, 4 * width * height
     opaque = mode in {"RGB", "L", "CMYK", "LAB"} and "transparency" not in header.picture.info
-    strips = 0 if opaque else _STRIP_BYTES.get(mode, 13) * min(width * height, STRIP_PIXELS)
+    strips = 0 if opaque else _STRIP_BYTES.get(mode, 13) * width * min(height, strip_rows(width, down))
     reduced = 0 if opaque and across * down == 1 else 4 * columns * rows
     thumbnail = at_least[0] * at_least[1] // 4
     encoding = max(_ENCODING_BYTES.get(target, (7, 10))[not opaque] for target in targets)

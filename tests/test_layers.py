@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "shrinking": {"errors"},
     "weighing": {"decoding", "shrinking"},
     "thumbnail": {"errors", "decoding", "shrinking", "weighing", "colours", "encoding"},
-    "memory": set(),
+    "memory": {"errors"},
     "selection": {"locations"},
     "events": {"errors", "locations", "selection"},
     "storage": {"errors", "locations", "selection"},

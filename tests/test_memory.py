@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from service.errors import Overloaded
 from service.memory import Budget, decoding_budget, memory_limit
 from tests.images import encoded
 
@@ -217,6 +218,15 @@ def test_what_is_held_is_given_back_when_its_user_fails() -> None:
     budget = Budget(10)
     with pytest.raises(RuntimeError), budget.reserve(10):
         raise RuntimeError
+    with budget.reserve(10):
+        pass
+
+
+def test_who_waits_too_long_is_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.memory.PATIENCE_SECONDS", 0.05)
+    budget = Budget(10)
+    with budget.reserve(10), pytest.raises(Overloaded, match="5 bytes of memory"), budget.reserve(5):
+        pass
     with budget.reserve(10):
         pass
 

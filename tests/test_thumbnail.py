@@ -1,5 +1,6 @@
 import io
 import itertools
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ import pillow_heif
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, PngImagePlugin, features
+from PIL import Image, ImageCms, ImageSequence, PngImagePlugin, features
 
 from service.errors import CorruptImage, InvalidValue, PictureTooLarge, UnsupportedFormat
 from service.thumbnail import Box, OutputFormat, Thumbnail, ThumbnailSpec, make_thumbnails
@@ -246,6 +247,78 @@ def test_without_the_extra_an_iphone_photo_is_refused_with_its_name() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "UnsupportedFormat" in done.stderr
     assert "extra 'heif'" in done.stderr
+
+
+def animation(image_format: str, frames: int = 2, size: int = 50, **options: object) -> bytes:
+    pictures = [Image.new("RGBA", (size, size), (255, 20 * index % 256, 0, 255)) for index in range(frames)]
+    return encoded(pictures[0], image_format, save_all=True, append_images=pictures[1:], duration=100, **options)
+
+
+def frames_of(thumbnail: Thumbnail) -> list[Image.Image]:
+    picture = Image.open(io.BytesIO(thumbnail.data))
+    return [frame.convert("RGBA") for frame in ImageSequence.Iterator(picture)]
+
+
+@pytest.mark.parametrize("animated", [False, True])
+def test_where_a_gif_draws_nothing_there_is_nothing(*, animated: bool) -> None:
+    data = animation("GIF")
+    on_larger_screen = data[:6] + struct.pack("<HH", 100, 100) + data[10:]
+    frames = frames_of(made(on_larger_screen, ThumbnailSpec(animated=animated)))
+    assert len(frames) == (2 if animated else 1)
+    for frame in frames:
+        assert frame.size == (100, 100)
+        assert frame.getpixel((25, 25))[3] == 255  # type: ignore[index]  # of RGBA
+        assert frame.getpixel((75, 75))[3] == 0  # type: ignore[index]
+
+
+@pytest.mark.parametrize("animated", [False, True])
+def test_where_a_webp_animation_draws_nothing_there_is_nothing_whatever_its_flags_say(*, animated: bool) -> None:
+    clear = Image.new("RGBA", (80, 80))
+    drawn = clear.copy()
+    drawn.paste((0, 0, 255, 255), (0, 0, 40, 40))
+    data = bytearray(encoded(drawn, "WEBP", save_all=True, append_images=[clear], duration=100, lossless=True))
+    assert data[12:16] == b"VP8X"
+    data[20] &= ~0x10
+    for frame in frames_of(made(bytes(data), ThumbnailSpec(animated=animated)))[:1]:
+        assert frame.getpixel((60, 60))[3] == 0  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("source", "loop", "target", "expected"),
+    [
+        ("GIF", None, OutputFormat.WEBP, 1),
+        ("GIF", 0, OutputFormat.WEBP, 0),
+        ("GIF", 3, OutputFormat.PNG, 4),
+        ("GIF", 3, OutputFormat.ORIGINAL, 3),
+        ("GIF", None, OutputFormat.ORIGINAL, None),
+        ("WEBP", 4, OutputFormat.PNG, 4),
+        ("PNG", 1, OutputFormat.WEBP, 1),
+    ],
+)
+def test_an_animation_plays_as_often_as_it_did(
+    source: str, loop: int | None, target: OutputFormat, expected: int | None
+) -> None:
+    data = animation(source, **({} if loop is None else {"loop": loop}))
+    thumbnail = made(data, ThumbnailSpec(format=target, animated=True))
+    picture = Image.open(io.BytesIO(thumbnail.data))
+    assert picture.info.get("loop") == expected
+    assert len(frames_of(thumbnail)) == 2
+
+
+def test_a_long_animation_is_no_flood_of_chunks() -> None:
+    assert made(animation("PNG", frames=1500, size=8)).width == 8
+
+
+def test_frames_that_are_not_kept_do_not_count_as_pixels() -> None:
+    data = animation("GIF", frames=12, size=1000)
+    assert made(data, ThumbnailSpec(format=OutputFormat.JPEG, animated=True)).content_type == "image/jpeg"
+    with pytest.raises(PictureTooLarge, match="12 frames"):
+        made(data, ThumbnailSpec(animated=True))
+
+
+def test_a_profile_larger_than_any_is_ignored() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert looks_like_quadrants(opened(made(encoded(quadrants(), "TIFF", icc_profile=profile + bytes(5_000_000))).data))
 
 
 def test_several_thumbnails_come_of_one_decoding() -> None:
