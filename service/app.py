@@ -40,9 +40,10 @@ from service.errors import (
 )
 from service.events import NotOurs, decode
 from service.locations import Hour
+from service.orders import RunRequest
 from service.pipeline import Outcome
 from service.reports import Counts, RunReport
-from service.runs import Run, RunRequest
+from service.runs import Run
 from service.wiring import Service
 
 STATUS: dict[type[ServiceError], HTTPStatus] = {

@@ -18,7 +18,8 @@ from service.errors import (
     ServiceError,
     WrongSettings,
 )
-from service.runs import Run, RunRequest
+from service.orders import RunRequest
+from service.runs import Run
 from service.wiring import Service, leave, start
 
 DONE = 0

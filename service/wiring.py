@@ -12,8 +12,9 @@ from service.chunks import Chunk
 from service.locations import Hour, OutputFolder
 from service.logs import configure_logs, divert_native_output
 from service.memory import give_back_what_is_freed
+from service.orders import RunDefaults, RunOrder, RunRequest
 from service.pipeline import Limits, Output, Thumbnailer
-from service.runs import Run, RunDefaults, RunOrder, RunRequest
+from service.runs import Run
 from service.selection import Selection
 from service.settings import Settings, load_settings
 from service.storage import CloudStore, ObjectStore

@@ -29,11 +29,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "storage": {"errors", "locations", "selection"},
     "pipeline": CORE | {"storage"},
     "reports": CORE | {"pipeline"},
-    "runs": CORE | {"storage", "pipeline", "reports"},
+    "orders": {"chunks", "errors", "locations"},
+    "runs": CORE | {"storage", "pipeline", "reports", "orders"},
     "settings": {"errors", "locations", "memory", "thumbnail"},
-    "wiring": CORE | {"storage", "pipeline", "reports", "runs", "settings", "logs"},
-    "app": CORE | {"pipeline", "reports", "runs", "settings", "logs", "wiring"},
-    "job": CORE | {"pipeline", "reports", "runs", "settings", "logs", "wiring"},
+    "wiring": CORE | {"storage", "pipeline", "orders", "reports", "runs", "settings", "logs"},
+    "app": CORE | {"pipeline", "orders", "reports", "runs", "settings", "logs", "wiring"},
+    "job": CORE | {"pipeline", "orders", "reports", "runs", "settings", "logs", "wiring"},
     "__main__": {"app", "job", "errors", "logs", "settings", "wiring"},
 }
 ONLY_THERE = {
