@@ -43,7 +43,7 @@ def main() -> int:
     config = uvicorn.Config(
         create_app(service),
         # Cloud Run reaches the container from outside of it.
-        host="0.0.0.0",  # noqa: S104
+        host="0.0.0.0",  # noqa: S104 - see the line above
         port=settings.port,
         log_config=None,
         # The platform logs requests already.

@@ -59,7 +59,8 @@ def _without_alpha(picture: Image.Image) -> Image.Image:
 def _from_linear() -> list[int]:
     """The table from linear samples to sRGB (IEC 61966-2-1)."""
     linear = (value / 255 for value in range(256))
-    return [round(255 * (12.92 * x if x <= 0.0031308 else 1.055 * x ** (1 / 2.4) - 0.055)) for x in linear]  # noqa: PLR2004
+    straight_until = 0.0031308
+    return [round(255 * (12.92 * x if x <= straight_until else 1.055 * x ** (1 / 2.4) - 0.055)) for x in linear]
 
 
 def _from_profile(picture: Image.Image, icc_profile: bytes) -> Image.Image:

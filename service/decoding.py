@@ -266,7 +266,7 @@ def _widen_planes(picture: Image.Image) -> None:
         return
     suffix = ";16B" if getattr(tags, "prefix", b"II") == b"MM" else ";16L"
     tiles = getattr(picture, "tile", [])
-    picture.tile = [  # type: ignore[attr-defined]
+    picture.tile = [  # type: ignore[attr-defined]  # a TIFF has tiles, which `Image` does not know of
         tile._replace(args=(tile.args[0] + suffix, *tile.args[1:]))
         if tile.codec_name == "raw" and len(tile.args[0]) == 1
         else tile
