@@ -3,17 +3,12 @@
 Translates only. What an event or a run does is in `pipeline.py` and `runs.py`.
 """
 
-import asyncio
-import json
-import math
-from asyncio import wrap_future
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from functools import partial
 from http import HTTPStatus
-from threading import Event
-from typing import Annotated, Any
+from typing import Annotated
 
 import structlog
 from anyio import to_thread
@@ -31,30 +26,28 @@ from service.errors import (
     NotAnEvent,
     ObjectNotFound,
     OutsideFence,
-    Overloaded,
     RetryLater,
     ServiceError,
-    ShuttingDown,
     UnusableEvent,
     WrongSettings,
 )
 from service.events import NotOurs, decode
 from service.locations import Hour
-from service.orders import RunRequest
-from service.pipeline import Outcome
-from service.reports import Counts, RunReport
-from service.runs import Run
+from service.orders import RunRequest, check_run_id
+from service.reports import RunReport
+from service.status import RunList, RunStatus, list_runs, run_status
+from service.waiting import in_turn, lines, opened, working
 from service.wiring import Service
 
 STATUS: dict[type[ServiceError], HTTPStatus] = {
     InvalidValue: HTTPStatus.UNPROCESSABLE_ENTITY,
     OutsideFence: HTTPStatus.FORBIDDEN,
     NotAnEvent: HTTPStatus.BAD_REQUEST,
+    ObjectNotFound: HTTPStatus.NOT_FOUND,
     RetryLater: HTTPStatus.SERVICE_UNAVAILABLE,
     # These have an answer of their own where they arise, or end the program before it serves.
     UnusableEvent: HTTPStatus.INTERNAL_SERVER_ERROR,
     ImageRejected: HTTPStatus.INTERNAL_SERVER_ERROR,
-    ObjectNotFound: HTTPStatus.INTERNAL_SERVER_ERROR,
     NameTaken: HTTPStatus.INTERNAL_SERVER_ERROR,
     WrongSettings: HTTPStatus.INTERNAL_SERVER_ERROR,
     CredentialsMissing: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -62,16 +55,8 @@ STATUS: dict[type[ServiceError], HTTPStatus] = {
 """What an error means to the caller; an error that is not named here means what its base class means."""
 
 NDJSON = "application/x-ndjson"
-_PLACE_WAIT_SECONDS = 60
-"""How long an event waits for its turn. Pub/Sub takes a push back after 10 to 600 s."""
-_LAST_SECONDS = 6.5
-"""What a request gets to end by itself once the process was told to end; more than `runs.GRACE_SECONDS`, and less than
-the server gives it."""
-_POLL_SECONDS = 0.5
 _MAX_BODY_BYTES = 1024 * 1024
 """Of a request; an event has two thousand."""
-_PROGRESS_SECONDS = 1.0
-_PROGRESS_FIELDS = {*Counts.model_fields, "elapsed_seconds"}
 _SCHEDULE_TIME = "X-CloudScheduler-ScheduleTime"
 
 log = structlog.get_logger()
@@ -121,6 +106,13 @@ def create_app(service: Service) -> FastAPI:
         """Whether the process serves; asks nothing of storage."""
         return {"status": "ok"}
 
+    _serve_run(app, service)
+    _serve_status(app, service)
+    _serve_events(app, service)
+    return app
+
+
+def _serve_run(app: FastAPI, service: Service) -> None:
     @app.post(
         "/run",
         response_model=RunReport,
@@ -140,12 +132,14 @@ def create_app(service: Service) -> FastAPI:
         """
         asked = _run_request(body)
         ordered = service.run(asked, _scheduled_hour(request) if asked.timestamp is None else None)
-        if refusal := await _opened(ordered, service):
-            return refusal
+        try:
+            await opened(ordered, service)
+        except BucketNotFound as error:
+            return _answer(error, HTTPStatus.NOT_FOUND)
         if NDJSON in request.headers.get("accept", "").lower():
-            return StreamingResponse(_lines(ordered, service), media_type=NDJSON)
-        async with aclosing(_working(ordered, service)) as working:
-            async for done, _ in working:
+            return StreamingResponse(lines(ordered, service), media_type=NDJSON)
+        async with aclosing(working(ordered, service)) as reports:
+            async for done, _ in reports:
                 if done or await request.is_disconnected():
                     break
         report = ordered.report()
@@ -155,6 +149,24 @@ def create_app(service: Service) -> FastAPI:
             media_type="application/json",
         )
 
+
+def _serve_status(app: FastAPI, service: Service) -> None:
+    @app.get("/runs", responses={503: {"model": ErrorAnswer}})
+    def runs() -> RunList:
+        """Return the latest runs, newest first."""
+        return list_runs(service.thumbnailer.store, service.output_bucket)
+
+    @app.get(
+        "/runs/{run_id}",
+        response_model_exclude_none=True,
+        responses={404: {"model": ErrorAnswer, "description": "No such run."}, 503: {"model": ErrorAnswer}},
+    )
+    def one_run(run_id: str) -> RunStatus:
+        """How far a run is: the sum of what its tasks have reported."""
+        return run_status(service.thumbnailer.store, service.output_bucket, check_run_id(run_id))
+
+
+def _serve_events(app: FastAPI, service: Service) -> None:
     @app.post(
         "/events",
         response_model_exclude_none=True,
@@ -169,8 +181,6 @@ def create_app(service: Service) -> FastAPI:
         answer = await _event_answer(service, request.headers, body)
         log.debug("event", **answer.model_dump(exclude_none=True))
         return answer
-
-    return app
 
 
 async def _body(request: Request) -> bytes:
@@ -205,91 +215,6 @@ def _scheduled_hour(request: Request) -> Hour | None:
         raise InvalidValue(_SCHEDULE_TIME, text, "is not a time with an offset (RFC 3339)") from None
 
 
-async def _settled(task: asyncio.Future[Any], service: Service, patience: float = math.inf) -> bool:
-    """Wait until a task is done; return False when patience, in seconds, or the process ends before that."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + patience
-    while not (await asyncio.wait({task}, timeout=min(_POLL_SECONDS, max(0, deadline - loop.time()))))[0]:
-        if service.stopping.is_set():
-            deadline = min(deadline, loop.time() + _LAST_SECONDS)
-        if loop.time() >= deadline:
-            return False
-    return True
-
-
-async def _opened(run: Run, service: Service) -> Response | None:
-    """Open a run in a thread; return the answer where its bucket does not exist.
-
-    Raises:
-        ShuttingDown: the process ends before storage answered.
-    """
-    opening = asyncio.ensure_future(to_thread.run_sync(run.open, abandon_on_cancel=True))
-    if not await _settled(opening, service):
-        raise ShuttingDown("the process ends before the folder's listing came")
-    try:
-        await opening
-    except BucketNotFound as error:
-        answer = ErrorAnswer(code=error.code, reason=str(error))
-        return JSONResponse(answer.model_dump(exclude_none=True), HTTPStatus.NOT_FOUND)
-    return None
-
-
-async def _working(run: Run, service: Service) -> AsyncGenerator[tuple[bool, RunReport]]:
-    """Work in a thread; yield (False, report) every second, and (True, report) at the end.
-
-    Closing the generator stops the run, and so does the end of the process.
-    """
-    closed = Event()
-
-    def should_stop() -> bool:
-        return closed.is_set() or service.stopping.is_set()
-
-    work = asyncio.ensure_future(to_thread.run_sync(run.work, should_stop, abandon_on_cancel=True))
-    try:
-        while not await _settled(work, service, _PROGRESS_SECONDS):
-            if service.stopping.is_set() and not await _settled(work, service, _LAST_SECONDS):
-                run.abandon()
-                break
-            yield False, run.report()
-        else:
-            await work
-        yield True, run.report()
-    finally:
-        closed.set()
-
-
-async def _lines(run: Run, service: Service) -> AsyncIterator[str]:
-    async with aclosing(_working(run, service)) as working:
-        async for done, report in working:
-            if done:
-                yield report.model_dump_json(exclude_none=True) + "\n"
-            else:
-                yield json.dumps({"progress": report.model_dump(include=_PROGRESS_FIELDS)}) + "\n"
-
-
-async def _in_turn(service: Service, make: Callable[[], Outcome]) -> Outcome:
-    """Make one image among those in flight.
-
-    Raises:
-        Overloaded: no place was free for too long.
-        ShuttingDown: the process is about to end.
-    """
-    ending = ShuttingDown("this instance is shutting down; another one takes the event when it is delivered again")
-    if service.stopping.is_set():
-        raise ending
-    future = service.images.submit(make)
-    task = asyncio.ensure_future(wrap_future(future))
-    if not await _settled(task, service, _PLACE_WAIT_SECONDS):
-        if service.stopping.is_set():
-            future.cancel()
-            raise ending
-        if future.cancel():
-            raise Overloaded(f"no place among {service.concurrency} images in flight for {_PLACE_WAIT_SECONDS} s")
-        if not await _settled(task, service):
-            raise ending
-    return await task
-
-
 async def _event_answer(service: Service, headers: Mapping[str, str], body: bytes) -> EventAnswer:
     try:
         event = decode(headers, body)
@@ -299,7 +224,7 @@ async def _event_answer(service: Service, headers: Mapping[str, str], body: byte
         return EventAnswer(outcome="rejected", code=error.code, reason=str(error))
     if isinstance(event, NotOurs):
         return EventAnswer(outcome="ignored", reason=event.reason)
-    outcome = await _in_turn(service, partial(service.thumbnailer.handle, event))
+    outcome = await in_turn(service, partial(service.thumbnailer.handle, event))
     thumbnails = [str(location) for location in outcome.thumbnails]
     return EventAnswer(
         outcome=outcome.result,
@@ -316,7 +241,7 @@ def status_of(error: ServiceError) -> HTTPStatus:
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
-async def _answer_service_error(_: Request, error: ServiceError) -> Response:
+def _answer(error: ServiceError, status: HTTPStatus) -> Response:
     answer = ErrorAnswer(code=error.code, reason=str(error))
     headers = {}
     if isinstance(error, InvalidValue):
@@ -325,7 +250,11 @@ async def _answer_service_error(_: Request, error: ServiceError) -> Response:
         log.warning("to be tried again", code=error.code, reason=str(error))
         if error.retry_after is not None:
             headers["Retry-After"] = str(error.retry_after)
-    return JSONResponse(answer.model_dump(exclude_none=True), status_of(error), headers)
+    return JSONResponse(answer.model_dump(exclude_none=True), status, headers)
+
+
+async def _answer_service_error(_: Request, error: ServiceError) -> Response:
+    return _answer(error, status_of(error))
 
 
 async def _answer_no_route(request: Request, error: HTTPException) -> Response:

@@ -40,7 +40,7 @@ EXIT_STATUS: dict[type[ServiceError], int] = {
 
 _POLL_SECONDS = 0.2
 _LAST_SECONDS = 6.5
-"""What the run gets to end by itself once the process was told to end: more than `runs.GRACE_SECONDS`, and less than
+"""What the run gets to end by itself once the process was told to end: more than `flight.GRACE_SECONDS`, and less than
 the ten seconds that Cloud Run gives the process."""
 
 log = structlog.get_logger()

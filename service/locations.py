@@ -16,7 +16,7 @@ MAX_NAME_BYTES = 1024
 """Longest object name in UTF-8 bytes (cloud.google.com/storage/docs/objects#naming)."""
 
 BOOKKEEPING_FOLDER = "thumbnail-runs/"
-"""Where the service keeps what belongs to no image, in the output bucket."""
+"""Where the service keeps what belongs to no image, in the output bucket: plans and reports of runs."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _HOUR = re.compile(r"\d{4}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])T(?:[01]\d|2[0-3])Z", re.ASCII)
@@ -87,6 +87,28 @@ class FolderLocation:
 
     def __str__(self) -> str:
         return f"gs://{self.bucket}/{self.prefix}"
+
+
+@dataclass(frozen=True, slots=True)
+class NameRange:
+    """Object names from `start` on and before `end`, in the order of a listing, which is that of their UTF-8 bytes."""
+
+    start: str = ""
+    """Empty: from the first."""
+    end: str | None = None
+    """None: to the last."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no name can be in it."""
+        return self.end is not None and self.end <= self.start
+
+    def __contains__(self, name: str) -> bool:
+        # Python compares by code point, which is the order of the UTF-8 bytes, too.
+        return self.start <= name and (self.end is None or name < self.end)
+
+
+ALL_NAMES = NameRange()
 
 
 @dataclass(frozen=True, slots=True)

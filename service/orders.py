@@ -15,6 +15,17 @@ from service.locations import FolderLocation, Hour
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
+def check_run_id(run_id: str) -> str:
+    """Return the id as given.
+
+    Raises:
+        InvalidValue: it is not one that can be part of an object's name and of an address as it is.
+    """
+    if not _RUN_ID.fullmatch(run_id):
+        raise InvalidValue("run_id", run_id, "is not 1 to 128 letters, digits, '.', '_' and '-'")
+    return run_id
+
+
 class RunRequest(BaseModel):
     """What a caller may say about a run; all of it is optional."""
 
@@ -40,6 +51,10 @@ class RunDefaults:
     chunk: Chunk
     execution: str | None
     """The name of the Cloud Run execution that this process is a task of."""
+    attempt: int = 0
+    """How often this task was tried before, as Cloud Run counts it."""
+    shape: str = ""
+    """The settings that shape the output, as text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +65,13 @@ class RunOrder:
     folder: FolderLocation
     chunk: Chunk
     hour: Hour
+    """Of a new run; one that was planned already has the plan's."""
+    hour_is_given: bool
+    """Whether the caller wants that very hour."""
     overwrite: bool
     dry_run: bool
+    attempt: int
+    shape: str
 
     @classmethod
     def of(cls, request: RunRequest, defaults: RunDefaults, default_hour: Hour | None) -> Self:
@@ -76,8 +96,19 @@ class RunOrder:
             hour = default_hour or Hour.of(datetime.now(UTC))
         run_id = defaults.execution if request.run_id is None else request.run_id
         if run_id is None:
-            digest = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
+            # With other settings it would be another run.
+            digest = hashlib.sha256(f"{folder}\n{defaults.shape}".encode()).hexdigest()[:8]
             run_id = f"{hour}-{digest}-{chunk.count}"
-        elif not _RUN_ID.fullmatch(run_id):
-            raise InvalidValue("run_id", run_id, "is not 1 to 128 letters, digits, '.', '_' and '-'")
-        return cls(run_id, folder, chunk, hour, request.overwrite, request.dry_run)
+        else:
+            check_run_id(run_id)
+        return cls(
+            run_id,
+            folder,
+            chunk,
+            hour,
+            request.timestamp is not None,
+            request.overwrite,
+            request.dry_run,
+            defaults.attempt,
+            defaults.shape,
+        )

@@ -84,6 +84,9 @@ class Limits:
     memory_budget: int
     """Bytes that decoding may use at once; sources that are held may use half as much again."""
 
+    def __str__(self) -> str:
+        return f"{self.max_source_bytes} bytes, {self.max_pixels} pixels, {self.memory_budget} bytes to decode"
+
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
@@ -116,7 +119,7 @@ class Thumbnailer:
         self.store = store
         self.selection = selection
         self.outputs = tuple(outputs)
-        self._limits = limits
+        self.limits = limits
         self._cache_control = cache_control
         # Two budgets: who holds a source while waiting to decode it never keeps a decoder waiting.
         self._sources = Budget(limits.memory_budget // 2)
@@ -168,9 +171,9 @@ class Thumbnailer:
         try:
             if found.size == 0:
                 raise EmptyObject("it has no bytes")
-            if found.size > self._limits.max_source_bytes:
+            if found.size > self.limits.max_source_bytes:
                 raise SourceTooLarge(
-                    f"it has {found.size:,} bytes and MAX_SOURCE_BYTES is {self._limits.max_source_bytes:,}"
+                    f"it has {found.size:,} bytes and MAX_SOURCE_BYTES is {self.limits.max_source_bytes:,}"
                 )
             for output in self.outputs:
                 output.folder.thumbnail(found.location, hour, "", distinct=False)
@@ -186,13 +189,13 @@ class Thumbnailer:
         bytes_read = 0
         try:
             with self._sources.reserve(self._bytes_held(found)):
-                data = self.store.read(found, self._limits.max_source_bytes)
+                data = self.store.read(found, self.limits.max_source_bytes)
                 bytes_read = len(data)
                 with self._decoders:
                     pictures = make_thumbnails(
                         data,
                         [output.spec for output in self.outputs],
-                        max_pixels=self._limits.max_pixels,
+                        max_pixels=self.limits.max_pixels,
                         reserve=self._reserve,
                     )
                 del data
@@ -215,7 +218,15 @@ class Thumbnailer:
 
     def _bytes_held(self, found: StoredObject) -> int:
         """What a source takes in memory: a download is held twice for a moment, and one that unpacks may grow."""
-        return found.size + (self._limits.max_source_bytes if found.content_encoding == "gzip" else found.size)
+        return found.size + (self.limits.max_source_bytes if found.content_encoding == "gzip" else found.size)
+
+    @property
+    def shape(self) -> str:
+        """The settings that shape the output, as text: a run with others is another run."""
+        selection = "by content" if self.selection.by_content else "by metadata"
+        folder = self.outputs[0].folder
+        specs = ", ".join(str(output.spec) for output in self.outputs)
+        return f"images of {self.selection.fence} {selection} to gs://{folder.bucket} {folder.layout}: {specs}"
 
     @contextmanager
     def _reserve(self, weight: int) -> Iterator[None]:

@@ -1,13 +1,15 @@
 """What a run answers: its counts, and what became of the images that have no thumbnail.
 
-Counting alone; nothing here knows how an image is made.
+Counting alone; nothing here knows how an image is made, or where a report goes.
 """
 
+from collections import defaultdict
 from threading import Lock
 
 from pydantic import BaseModel, Field
 
-from service.errors import RetryLater
+from service.costs import Estimate, OfType, Prices, estimate
+from service.errors import ServiceError
 from service.locations import FolderLocation, ObjectLocation
 from service.pipeline import Outcome, Result
 
@@ -21,6 +23,7 @@ class Problem(BaseModel):
     source: str
     code: str
     reason: str
+    generation: int | None = Field(None, exclude=True, description="Of the source, where it was read.")
 
 
 class Renamed(BaseModel):
@@ -28,14 +31,6 @@ class Renamed(BaseModel):
 
     source: str
     thumbnail: str
-
-
-class Estimate(BaseModel):
-    """What the run would cost in requests and bytes, were it not a dry one."""
-
-    media_reads: int
-    writes: int
-    bytes_to_read: int
 
 
 class Counts(BaseModel):
@@ -106,7 +101,7 @@ class Tally:
         """Start at nothing."""
         self._lock = Lock()
         self._so_far = Progress()
-        self._bytes_to_read = 0
+        self._to_make: defaultdict[str, OfType] = defaultdict(OfType)
 
     def discover(self) -> None:
         """Count an image of the folder."""
@@ -126,30 +121,49 @@ class Tally:
             self._so_far.discovered -= 1
         self.pass_over(outcome.source, outcome.reason)
 
-    def add(self, outcome: Outcome) -> None:
-        """Count an image that was created, skipped or rejected."""
+    def skip(self) -> None:
+        """Count an image whose thumbnail is there."""
+        with self._lock:
+            self._so_far.assigned += 1
+            self._so_far.skipped += 1
+
+    def reject(self, problem: Problem) -> None:
+        """Count an image that will never work."""
         with self._lock:
             so_far = self._so_far
             so_far.assigned += 1
+            so_far.rejected += 1
+            if len(so_far.rejections) < LIST_LIMIT:
+                so_far.rejections.append(problem)
+
+    def add(self, outcome: Outcome, generation: int) -> None:
+        """Count an image that was created, skipped or rejected.
+
+        Args:
+            outcome: what became of it.
+            generation: of the source that was listed.
+        """
+        with self._lock:
+            so_far = self._so_far
             so_far.bytes_read += outcome.bytes_read
             so_far.bytes_written += outcome.bytes_written
-            if outcome.result is Result.CREATED:
-                so_far.created += 1
-            elif outcome.result is Result.SKIPPED:
-                so_far.skipped += 1
-            else:
-                so_far.rejected += 1
-                if len(so_far.rejections) < LIST_LIMIT:
-                    so_far.rejections.append(
-                        Problem(source=str(outcome.source), code=outcome.code, reason=outcome.reason)
-                    )
             if outcome.renamed:
                 so_far.renamed += 1
                 if len(so_far.renames) < LIST_LIMIT:
                     thumbnails = ", ".join(map(str, outcome.thumbnails))
                     so_far.renames.append(Renamed(source=str(outcome.source), thumbnail=thumbnails))
+            if outcome.result is Result.CREATED:
+                so_far.assigned += 1
+                so_far.created += 1
+                return
+        if outcome.result is Result.SKIPPED:
+            self.skip()
+        else:
+            self.reject(
+                Problem(source=str(outcome.source), code=outcome.code, reason=outcome.reason, generation=generation)
+            )
 
-    def fail(self, source: ObjectLocation, error: RetryLater) -> None:
+    def fail(self, source: ObjectLocation, error: ServiceError) -> None:
         """Count an image that may work later."""
         with self._lock:
             self._so_far.assigned += 1
@@ -157,12 +171,13 @@ class Tally:
             if len(self._so_far.failures) < LIST_LIMIT:
                 self._so_far.failures.append(Problem(source=str(source), code=error.code, reason=str(error)))
 
-    def plan(self, size: int) -> None:
-        """Count the bytes that a dry run would read."""
+    def plan(self, content_type: str, size: int) -> None:
+        """Count an image that a dry run would make."""
         with self._lock:
-            self._bytes_to_read += size
+            self._to_make[content_type].images += 1
+            self._to_make[content_type].bytes += size
 
-    def end(self, folder: FolderLocation, error: RetryLater) -> None:
+    def end(self, folder: FolderLocation, error: ServiceError) -> None:
         """Note why the run over a folder cannot go on."""
         with self._lock:
             self._so_far.error = Problem(source=str(folder), code=error.code, reason=str(error))
@@ -172,8 +187,8 @@ class Tally:
         with self._lock:
             return self._so_far.model_copy(deep=True)
 
-    def estimate(self, outputs: int) -> Estimate:
-        """Return what the images counted as created would cost, at so many thumbnails each."""
+    def estimate(self, outputs: int, prices: Prices) -> Estimate:
+        """Return what the images that a dry run found would cost, at so many thumbnails each."""
         with self._lock:
-            created = self._so_far.created
-            return Estimate(media_reads=created, writes=created * outputs, bytes_to_read=self._bytes_to_read)
+            listed = self._so_far.assigned + self._so_far.passed_over
+            return estimate(self._to_make, listed=listed, outputs=outputs, prices=prices)

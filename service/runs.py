@@ -1,34 +1,40 @@
 """A whole folder, or one task's chunk of it: how a run goes.
 
-Images are taken from the listing as they are worked on. What grows with the folder is 80 bytes for each thumbnail that
-is there already.
+Images are taken from the listing as they are worked on, and no memory grows with the folder.
 """
 
-import hashlib
-import math
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
-from functools import partial
+from concurrent.futures import Executor
+from datetime import UTC, datetime
 from itertools import chain, islice
-from threading import Condition
-from typing import TypeVar
 
 import structlog
 
-from service.errors import BucketNotFound, InternalError, RetryLater, ShuttingDown
-from service.locations import FolderLocation, ObjectLocation
+from service.costs import Prices
+from service.errors import (
+    BucketNotFound,
+    CorruptImage,
+    InternalError,
+    InvalidValue,
+    PictureTooLarge,
+    RetryLater,
+    ServiceError,
+    ShuttingDown,
+    UnsupportedFormat,
+)
+from service.flight import Flight
+from service.journal import Journal, State, TaskReport
+from service.locations import ALL_NAMES, FolderLocation, Hour, NameRange
 from service.orders import RunOrder
-from service.pipeline import GENERATION_KEY, SPEC_KEY, Outcome, Result, Thumbnailer
-from service.reports import Lists, RunReport, Tally
-from service.selection import SOURCE_KEY, StoredObject
+from service.pipeline import Outcome, Result, Thumbnailer
+from service.plans import Plan, Planner, folder_of_run
+from service.reports import Lists, Problem, RunReport, Tally
+from service.selection import StoredObject
+from service.standing import BATCH, Standing
 
-GRACE_SECONDS = 5
-"""What images in flight get once a run is to stop; Cloud Run gives the process ten seconds."""
-
-_POLL_SECONDS = 0.2
-
-_Item = TypeVar("_Item")
+_FINAL_CODES = frozenset({CorruptImage.code, UnsupportedFormat.code, PictureTooLarge.code})
+"""Rejections that reading the same bytes again under the same limits cannot change."""
 
 log = structlog.get_logger()
 
@@ -36,7 +42,9 @@ log = structlog.get_logger()
 class Run:
     """One run over one chunk: `open`, then `work`; `report` at any time, from any thread."""
 
-    def __init__(self, order: RunOrder, thumbnailer: Thumbnailer, executor: Executor, window: int) -> None:
+    def __init__(
+        self, order: RunOrder, thumbnailer: Thumbnailer, executor: Executor, window: int, prices: Prices
+    ) -> None:
         """Assemble; nothing is asked of the store.
 
         Args:
@@ -44,69 +52,109 @@ class Run:
             thumbnailer: does one image.
             executor: runs images side by side; shared by the whole process.
             window: how many images this run may have in flight at once.
+            prices: for the estimate of a dry run.
         """
         self.order = order
         self._thumbnailer = thumbnailer
-        self._executor = executor
-        self._window = window
-        self._in_flight: set[ObjectLocation] = set()
-        self._changed = Condition()
+        self._store = thumbnailer.store
+        self._prices = prices
+        self._bucket = thumbnailer.outputs[0].folder.bucket
+        self._flight = Flight(executor, window, self._outcome, self._landed)
+        self._planner = Planner(order, self._store, self._bucket, self._images_in, executor)
+        self._journal = Journal(self._store, folder_of_run(self._bucket, order.run_id), order.chunk)
         self._tally = Tally()
         self._started = time.monotonic()
-        self._hour_folder = FolderLocation(thumbnailer.outputs[0].folder.bucket, f"{order.hour}/")
-        self._images: Iterator[StoredObject] | None = None
-        """What was found to work on; None where there is nothing, or the listing failed."""
-        self._up_to_date: frozenset[bytes] | set[bytes] = frozenset()
+        self._plan: Plan | None = None
+        self._images: Iterator[StoredObject] = iter(())
+        """What was begun to be listed: the chunk's images where there is a plan, else those of the whole folder."""
+        self._whole_folder: list[tuple[StoredObject, str | None]] | None = None
+        """Where planning has listed no more than a page."""
+        self._planning_is_ours = True
+        self._earlier: TaskReport | None = None
+        self._making_since = datetime.now(UTC) if order.overwrite else None
+        """Thumbnails that are older are made again; None: none is."""
+        self._should_stop: Callable[[], bool] = lambda: False
+        self._position: str | None = None
+        self._listed_all = False
+        self._ended = False
+
+    @property
+    def _hour(self) -> Hour:
+        return self._plan.hour if self._plan else self.order.hour
+
+    @property
+    def _hour_folder(self) -> FolderLocation:
+        return FolderLocation(self._bucket, f"{self._hour}/")
 
     def report(self) -> RunReport:
         """How far it is, or how it went."""
-        order = self.order
+        order, progress = self.order, self._tally.progress()
+        if self._plan:
+            found = self._plan.total - self._plan.sizes[order.chunk.index] + progress.discovered
+            progress.discovered = found if self._listed_all else max(found, self._plan.total)
         return RunReport(
             run_id=order.run_id,
             input_folder=str(order.folder),
             output_folder=str(self._hour_folder),
-            timestamp=str(order.hour),
+            timestamp=str(self._hour),
             task_index=order.chunk.index,
             task_count=order.chunk.count,
             dry_run=order.dry_run,
             elapsed_seconds=round(time.monotonic() - self._started, 3),
-            estimate=self._tally.estimate(len(self._thumbnailer.outputs)) if order.dry_run else None,
-            **dict(self._tally.progress()),
+            estimate=self._tally.estimate(len(self._thumbnailer.outputs), self._prices) if order.dry_run else None,
+            **dict(progress),
         )
 
     def open(self) -> None:
-        """Get the first page of the folder's listing, to find out whether there is anything to work on.
+        """Look for the run's plan, or be the one who makes it, and get the first page of the listing.
 
         A storage failure other than the one below is noted in the report and leaves nothing to work on.
 
         Raises:
             BucketNotFound: of the input.
+            InvalidValue: the run was planned with something else than is asked for now.
         """
-        images = self._discovered()
         try:
-            first = next(images, None)
-        except BucketNotFound:
-            raise
+            self._plan = self._planner.planned()
+            if self._plan is None and self.order.chunk.count > 1 and not self.order.dry_run:
+                self._planning_is_ours = self._planner.claim()
+        except BucketNotFound as error:
+            if self._bucket == self.order.folder.bucket:
+                raise
+            return self._end(error)
         except RetryLater as error:
-            self._end(error)
-        else:
-            self._images = None if first is None else chain([first], images)
+            return self._end(error)
+        if self._plan or self._planning_is_ours:
+            images = self._discovered(self._plan) if self._plan else self._to_split()
+            try:
+                first = next(images, None)
+            except BucketNotFound:
+                raise
+            except RetryLater as error:
+                return self._end(error)
+            self._images = chain([] if first is None else [first], images)
+        return None
 
     def work(self, should_stop: Callable[[], bool]) -> None:
         """Thumbnail all images of the chunk; returns when none is in flight any more.
 
         Args:
-            should_stop: asked all the time. Once it says yes, no further image is taken, and what is in flight gets
-                `GRACE_SECONDS`; the report says what was left.
+            should_stop: asked all the time. Once it says yes, no further image is taken, what is in flight gets
+                `flight.GRACE_SECONDS`, and the report says what was left.
         """
-        try:
-            for found in self._chunk(self._images, should_stop) if self._images else ():
-                if not self._take(found, should_stop):
-                    self._fail(found.location, ShuttingDown("the run was stopped before this image and those after it"))
-                    break
-        except RetryLater as error:
-            self._end(error)
-        self._drain(should_stop)
+        self._should_stop = should_stop
+        if self._tally.progress().error is None:
+            try:
+                if not self.order.dry_run:
+                    if self._plan:
+                        self._earlier = self._journal.earlier()
+                    self._journal.begin(self._task_report)
+                self._work()
+            except (RetryLater, InvalidValue) as error:
+                self._end(error)
+            self._flight.drain(should_stop)
+        self._ended = True
+        self._journal.end()
         report = self.report()
         log.info("run ended", **report.model_dump(exclude={*Lists.model_fields, "estimate"}))
 
@@ -114,143 +162,170 @@ class Run:
         """Note that the process ends while the run hangs in a call to storage."""
         self._end(ShuttingDown("the process had to end while storage did not answer"))
 
-    def _chunk(self, images: Iterator[StoredObject], should_stop: Callable[[], bool]) -> Iterator[StoredObject]:
-        """Those of the folder's images that are this task's, in the order of the listing.
+    def _work(self) -> None:
+        """Take what is left of the chunk, image by image.
 
         Raises:
-            ShuttingDown: it is to stop before they are known.
+            RetryLater: it cannot go on.
+            InvalidValue: the plan that was waited for is of another run.
         """
-        if self.order.chunk.count > 1:
-            span = self.order.chunk.of(sum(1 for _ in _while_wanted(images, should_stop)))
-            listed = (found for found, no_image in self._listed() if not no_image)
-            images = islice(_while_wanted(listed, should_stop), span.start, span.stop)
-        if not self.order.overwrite:
-            self._up_to_date = set(_while_wanted(self._existing(), should_stop))
-        return images
-
-    def _take(self, found: StoredObject, should_stop: Callable[[], bool]) -> bool:
-        """Wait for a place in flight and hand the image over; False if the run is to stop."""
-        with self._changed:
-            while len(self._in_flight) >= self._window and not should_stop():
-                self._changed.wait(_POLL_SECONDS)
-            if should_stop():
-                return False
-            self._in_flight.add(found.location)
-        try:
-            future = self._executor.submit(self._outcome, found)
-        except RuntimeError:  # The executor was shut down: the process is about to end.
-            with self._changed:
-                self._in_flight.discard(found.location)
-            return False
-        future.add_done_callback(partial(self._landed, found.location))
-        return True
-
-    def _landed(self, source: ObjectLocation, future: Future[Outcome]) -> None:
-        """The outermost edge of a worker thread: whatever became of an image is counted."""
-        with self._changed:
-            if source not in self._in_flight:
-                return  # It was given up, and is counted as failed.
-            self._in_flight.discard(source)
-            if future.cancelled():
-                self._fail(source, ShuttingDown("the process ended before this image's turn"))
-            elif (error := future.exception()) is None:
-                self._count(future.result())
-            elif isinstance(error, RetryLater):
-                self._fail(source, error)
-            else:
-                log.error("defect while thumbnailing", source=str(source), exc_info=error)
-                self._tally.fail(source, InternalError("a defect of the service; its log has the traceback"))
-            self._changed.notify_all()
-
-    def _count(self, outcome: Outcome) -> None:
-        if outcome.result is Result.IGNORED:
-            self._tally.pass_over_after_all(outcome)
+        if self._plan:
+            # Somebody has begun. A task of many may still be the first at its own chunk.
+            first_here = self._plan.hour_was_empty and self.order.chunk.count > 1
         else:
-            self._tally.add(outcome)
+            self._plan = self._agreed()
+            first_here = self._plan.hour_was_empty
+            self._images = self._discovered(self._plan)
+        first_here = first_here and self._earlier is None and self.order.attempt == 0
+        for found in self._left(self._images, first_here=first_here):
+            if not self._flight.take(found, self._should_stop):
+                error = ShuttingDown("the run was stopped before this image and those after it")
+                return self._landed(found, error)
+            self._position = found.location.name
+        return None
 
-    def _drain(self, should_stop: Callable[[], bool]) -> None:
-        """Wait for what is in flight; once the run is to stop, only so long."""
-        deadline = math.inf
-        with self._changed:
-            while self._in_flight and time.monotonic() < deadline:
-                self._changed.wait(_POLL_SECONDS)
-                if should_stop():
-                    deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
-            for source in self._in_flight:
-                self._fail(source, ShuttingDown(f"it was not done {GRACE_SECONDS} s after the run was stopped"))
-            self._in_flight.clear()
+    def _agreed(self) -> Plan:
+        """Make the plan, or wait for the one of whoever makes it.
 
-    def _listed(self) -> Iterator[tuple[StoredObject, str | None]]:
+        Raises:
+            RetryLater: it is to stop, or storage does not do its part.
+            InvalidValue: the plan is of another run.
+        """
+        if not self._planning_is_ours:
+            if plan := self._planner.wait(self._should_stop):
+                return plan
+            self._images = self._to_split()
+        hour_was_empty = next(self._store.list_objects(self._hour_folder), None) is None
+        if not self.order.dry_run:
+            return self._planner.make(self._images, hour_was_empty=hour_was_empty, should_stop=self._should_stop)
+        if self.order.chunk.count == 1:
+            return Plan.of(self.order, 0, [], hour_was_empty=hour_was_empty)
+        return self._planner.split(self._images, hour_was_empty=hour_was_empty, should_stop=self._should_stop)
+
+    def _left(self, images: Iterator[StoredObject], *, first_here: bool) -> Iterator[StoredObject]:
+        """Yield what is to be made; count what needs no work.
+
+        Raises:
+            RetryLater: storage did not say what is there.
+        """
+        if self.order.overwrite:
+            begun = self._earlier is not None and self._earlier.state is not State.WHOLE
+            if begun and self._earlier and self._earlier.making_since:
+                self._making_since = self._earlier.making_since
+            first_here = not begun
+        standing = Standing(
+            self._store,
+            self._thumbnailer.outputs,
+            self._hour,
+            made_since=self._making_since,
+            should_stop=self._should_stop,
+        )
+        known = self._known_rejections()
+        while batch := list(islice(images, 1 if first_here else BATCH)):
+            there = set() if first_here else standing.up_to_date(batch)
+            for found in batch:
+                if found.location in there:
+                    self._tally.skip()
+                elif problem := known.get((str(found.location), found.generation)):
+                    self._tally.reject(problem)
+                else:
+                    yield found
+
+    def _known_rejections(self) -> dict[tuple[str, int], Problem]:
+        """What an earlier attempt has found out for good, of the images that its report names."""
+        earlier = self._earlier
+        if earlier is None or self.order.overwrite or earlier.limits != str(self._thumbnailer.limits):
+            return {}
+        return {
+            (problem.source, generation): problem.model_copy(update={"generation": generation})
+            for problem in earlier.rejections
+            if problem.code in _FINAL_CODES and (generation := earlier.rejected_generations.get(problem.source))
+        }
+
+    def _to_split(self) -> Iterator[StoredObject]:
+        """The images of the whole folder, for the plan; of one that fits into a page, all is kept to be worked on."""
+        page: list[tuple[StoredObject, str | None]] = []
+        for found, reason in self._candidates(ALL_NAMES):
+            if len(page) <= BATCH:
+                page.append((found, reason))
+            if not reason:
+                yield found
+        if len(page) <= BATCH:
+            self._whole_folder = page
+
+    def _images_in(self, names: NameRange) -> Iterator[StoredObject]:
+        """The images of the folder within a range of names."""
+        return (found for found, no_image in self._candidates(names) if not no_image)
+
+    def _candidates(self, names: NameRange) -> Iterator[tuple[StoredObject, str | None]]:
         """What is in the folder and not the service's own; with the reason for what is no image."""
+        if names.is_empty:
+            return
         selection = self._thumbnailer.selection
-        for found in self._thumbnailer.store.list_objects(self.order.folder):
+        for found in self._store.list_objects(self.order.folder, names):
             if selection.objection(found) is None:
                 yield found, selection.why_no_image(found)
 
-    def _discovered(self) -> Iterator[StoredObject]:
-        """The images of the folder; they, and what is none, are counted as they are listed."""
-        for found, reason in self._listed():
+    def _discovered(self, plan: Plan) -> Iterator[StoredObject]:
+        """The images of this task's chunk; they, and what is none, are counted as they are listed."""
+        names = plan.names_of(self.order.chunk)
+        listed = self._candidates(names)
+        if self._whole_folder is not None:
+            listed = (item for item in self._whole_folder if item[0].location.name in names)
+        for found, reason in listed:
             if reason:
                 self._tally.pass_over(found.location, reason)
+                if self._should_stop():
+                    raise ShuttingDown("the run was stopped before its last image")
             else:
                 self._tally.discover()
                 yield found
-
-    def _existing(self) -> Iterator[bytes]:
-        """The thumbnails of this folder's sources that are in the hour folder, as keys."""
-        source_prefix = str(self.order.folder)
-        for found in self._thumbnailer.store.list_objects(self._hour_folder):
-            source = found.metadata.get(SOURCE_KEY, "")
-            if source.startswith(source_prefix):
-                folder, slash, _ = found.location.name.rpartition("/")
-                yield _key(
-                    folder + slash,
-                    source,
-                    found.metadata.get(GENERATION_KEY, ""),
-                    found.metadata.get(SPEC_KEY, ""),
-                )
-
-    def _is_up_to_date(self, found: StoredObject) -> bool:
-        return bool(self._up_to_date) and all(
-            _key(
-                output.folder.folder_for(found.location, self.order.hour),
-                str(found.location),
-                str(found.generation),
-                str(output.spec),
-            )
-            in self._up_to_date
-            for output in self._thumbnailer.outputs
-        )
+        self._listed_all = True
 
     def _outcome(self, found: StoredObject) -> Outcome:
-        if self._is_up_to_date(found):
-            return Outcome(Result.SKIPPED, found.location)
+        hour = self._hour
         if not self.order.dry_run:
-            return self._thumbnailer.make(found, self.order.hour, overwrite=self.order.overwrite)
-        if outcome := self._thumbnailer.outcome_unread(found, self.order.hour):
+            return self._thumbnailer.make(found, hour, overwrite=self.order.overwrite)
+        if outcome := self._thumbnailer.outcome_unread(found, hour):
             return outcome
-        self._tally.plan(found.size)
+        self._tally.plan(found.content_type, found.size)
         return Outcome(Result.CREATED, found.location)
 
-    def _fail(self, source: ObjectLocation, error: RetryLater) -> None:
-        log.warning("image failed", source=str(source), code=error.code, reason=str(error))
-        self._tally.fail(source, error)
+    def _landed(self, found: StoredObject, outcome: Outcome | BaseException) -> None:
+        """Count whatever became of an image."""
+        source = found.location
+        if isinstance(outcome, Outcome):
+            if outcome.result is Result.IGNORED:
+                self._tally.pass_over_after_all(outcome)
+            else:
+                self._tally.add(outcome, found.generation)
+        elif isinstance(outcome, RetryLater):
+            log.warning("image failed", source=str(source), code=outcome.code, reason=str(outcome))
+            self._tally.fail(source, outcome)
+        else:
+            log.error("defect while thumbnailing", source=str(source), exc_info=outcome)
+            self._tally.fail(source, InternalError("a defect of the service; its log has the traceback"))
 
-    def _end(self, error: RetryLater) -> None:
+    def _task_report(self) -> TaskReport:
+        report = self.report()
+        if self._ended:
+            state = State.WHOLE if report.whole else State.UNFINISHED
+        else:
+            state = State.WORKING if self._plan else State.PLANNING
+        earlier = self._earlier
+        return self._journal.stamped(
+            report,
+            state,
+            attempt=max(self.order.attempt, earlier.attempt + 1 if earlier else 0),
+            position=self._position,
+            making_since=self._making_since,
+            limits=str(self._thumbnailer.limits),
+            rejected_generations={
+                problem.source: problem.generation for problem in report.rejections if problem.generation
+            },
+            earlier=earlier.history() if earlier else [],
+        )
+
+    def _end(self, error: ServiceError) -> None:
         log.error("run cannot go on", run_id=self.order.run_id, code=error.code, reason=str(error))
         self._tally.end(self.order.folder, error)
-
-
-def _while_wanted(items: Iterator[_Item], should_stop: Callable[[], bool]) -> Iterator[_Item]:
-    for item in items:
-        if should_stop():
-            raise ShuttingDown("the run was stopped before its first image")
-        yield item
-
-
-def _key(folder: str, source: str, generation: str, spec: str) -> bytes:
-    """What makes a thumbnail the one that is wanted: the folder it is in, what of and how it was made.
-
-    The rest of its name is left out, since the extension is known only once the source is read.
-    """
-    return hashlib.blake2b(f"{folder}\0{source}\0{generation}\0{spec}".encode(), digest_size=16).digest()

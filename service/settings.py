@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service.costs import Prices
 from service.errors import InvalidValue, WrongSettings
 from service.locations import FolderLocation, Layout, check_bucket_name, starts_like_output
 from service.memory import decoding_budget, memory_limit
@@ -86,6 +87,7 @@ class Settings(BaseSettings):
     )
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)] = "INFO"
     log_format: Annotated[Literal["json", "console"] | None, BeforeValidator(_lower)] = None
+    prices: Prices = Prices()
     port: Annotated[int, Field(ge=1, le=65535)] = 8080
     cloud_run_task_index: Annotated[int, Field(ge=0)] = 0
     cloud_run_task_count: Annotated[int, Field(ge=1)] = 1

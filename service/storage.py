@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
+from pathlib import PurePosixPath
 from typing import Any, Protocol
 
 import google.auth.exceptions
@@ -31,7 +32,7 @@ from service.errors import (
     StorageRefused,
     StorageUnavailable,
 )
-from service.locations import FolderLocation, ObjectLocation
+from service.locations import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
 from service.selection import StoredObject
 
 _TIMEOUT = (5, 15)
@@ -61,8 +62,15 @@ class ObjectStore(Protocol):
         """Let go of all connections; nothing is called after that."""
         ...
 
-    def list_objects(self, folder: FolderLocation) -> Iterator[StoredObject]:
+    def list_objects(
+        self, folder: FolderLocation, names: NameRange = ALL_NAMES, *, glob: str | None = None
+    ) -> Iterator[StoredObject]:
         """Yield the live objects of a folder in the order of their names' UTF-8 bytes, page by page.
+
+        Args:
+            folder: which one.
+            names: only those, by their whole names.
+            glob: only those whose whole name matches; a `*` does not match a slash.
 
         Raises:
             BucketNotFound: at the first object.
@@ -103,9 +111,9 @@ class ObjectStore(Protocol):
         content_type: str,
         cache_control: str | None,
         metadata: Mapping[str, str],
-        if_generation: int,
+        if_generation: int | None,
     ) -> None:
-        """Write an object where the name holds this generation, or nothing where it is 0.
+        """Write an object where the name holds this generation, or nothing where it is 0; None: whatever it holds.
 
         Raises:
             NameTaken: it holds something else.
@@ -149,18 +157,25 @@ class CloudStore:
         """Close all connections."""
         self._client.close()
 
-    def list_objects(self, folder: FolderLocation) -> Iterator[StoredObject]:
+    def list_objects(
+        self, folder: FolderLocation, names: NameRange = ALL_NAMES, *, glob: str | None = None
+    ) -> Iterator[StoredObject]:
         """See `ObjectStore`."""
         with _translated("list", folder, missing=BucketNotFound):
             for blob in self._client.list_blobs(
                 folder.bucket,
                 prefix=folder.prefix or None,
+                start_offset=names.start or None,
+                end_offset=names.end,
+                match_glob=glob,
                 page_size=_PAGE_SIZE,
                 fields=_SOURCE_FIELDS,
                 timeout=_TIMEOUT,
                 retry=_RETRY,
             ):
-                yield _described(blob)
+                # Not every emulator knows globs.
+                if glob is None or PurePosixPath(blob.name).match(glob):
+                    yield _described(blob)
 
     def stat(self, location: ObjectLocation, generation: int | None = None) -> StoredObject:
         """See `ObjectStore`."""
@@ -212,7 +227,7 @@ class CloudStore:
         content_type: str,
         cache_control: str | None,
         metadata: Mapping[str, str],
-        if_generation: int,
+        if_generation: int | None,
     ) -> None:
         """See `ObjectStore`."""
         blob = self._client.bucket(location.bucket).blob(location.name)

@@ -9,6 +9,7 @@ from threading import Event
 from typing import NoReturn
 
 from service.chunks import Chunk
+from service.costs import Prices
 from service.locations import Hour, OutputFolder
 from service.logs import configure_logs, divert_native_output
 from service.memory import give_back_what_is_freed
@@ -30,8 +31,14 @@ class Service:
     images: ThreadPoolExecutor
     """The one bound on images in flight in this process, whoever asks for them."""
     concurrency: int
+    prices: Prices
     stopping: Event = field(default_factory=Event)
     """Set once the process was told to end."""
+
+    @property
+    def output_bucket(self) -> str:
+        """The name of the bucket that thumbnails, plans and reports go to."""
+        return self.thumbnailer.outputs[0].folder.bucket
 
     def run(self, request: RunRequest, default_hour: Hour | None = None) -> Run:
         """Make a run of a request.
@@ -40,7 +47,7 @@ class Service:
             InvalidValue, OutsideFence: see `RunOrder.of`.
         """
         order = RunOrder.of(request, self.defaults, default_hour)
-        return Run(order, self.thumbnailer, self.images, self.concurrency)
+        return Run(order, self.thumbnailer, self.images, self.concurrency, self.prices)
 
     def close(self) -> None:
         """Take nothing more, and do not wait for what hangs."""
@@ -108,7 +115,10 @@ def build(settings: Settings, store: ObjectStore | None = None) -> Service:
             settings.input_folder,
             Chunk(settings.cloud_run_task_index, settings.cloud_run_task_count),
             settings.cloud_run_execution,
+            settings.cloud_run_task_attempt,
+            thumbnailer.shape,
         ),
         ThreadPoolExecutor(settings.concurrency, "image"),
         settings.concurrency,
+        settings.prices,
     )

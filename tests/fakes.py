@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from pathlib import PurePosixPath
 from threading import RLock
 
 from service.errors import BucketNotFound, NameTaken, ObjectNotFound, ServiceError
-from service.locations import FolderLocation, ObjectLocation
+from service.locations import ALL_NAMES, BOOKKEEPING_FOLDER, FolderLocation, NameRange, ObjectLocation
 from service.selection import StoredObject
 
 EPOCH = datetime(2025, 12, 3, 15, 0, tzinfo=UTC)
@@ -24,7 +25,7 @@ class Held:
 
 
 class MemoryStore:
-    """`ObjectStore` in a dict. Counts its calls by kind, and can be told to fail."""
+    """`ObjectStore` in a dict. Counts its calls by kind, those for plans and reports apart, and can be told to fail."""
 
     def __init__(self, *buckets: str) -> None:
         self._buckets: dict[str, dict[str, Held]] = {bucket: {} for bucket in buckets}
@@ -34,6 +35,8 @@ class MemoryStore:
         self.fault: Callable[[str, ObjectLocation | FolderLocation], ServiceError | None] = lambda *_: None
 
     def _called(self, kind: str, location: ObjectLocation | FolderLocation) -> None:
+        if (location.prefix if isinstance(location, FolderLocation) else location.name).startswith(BOOKKEEPING_FOLDER):
+            kind = f"bookkeeping {kind}"
         with self._lock:
             self.calls[kind] += 1
         if error := self.fault(kind, location):
@@ -78,13 +81,17 @@ class MemoryStore:
     def close(self) -> None:
         """Nothing to let go of."""
 
-    def list_objects(self, folder: FolderLocation) -> Iterator[StoredObject]:
+    def list_objects(
+        self, folder: FolderLocation, names: NameRange = ALL_NAMES, *, glob: str | None = None
+    ) -> Iterator[StoredObject]:
         self._called("list", folder)
         if folder.bucket not in self._buckets:
             raise BucketNotFound(f"there is no bucket gs://{folder.bucket}")
         for name in sorted(self._buckets[folder.bucket], key=str.encode):
             held = self._buckets[folder.bucket].get(name)
-            if held and name.startswith(folder.prefix):
+            if not (held and name.startswith(folder.prefix) and name in names):
+                continue
+            if glob is None or PurePosixPath(name).match(glob):
                 yield held.described
 
     def stat(self, location: ObjectLocation, generation: int | None = None) -> StoredObject:
@@ -117,7 +124,7 @@ class MemoryStore:
         content_type: str,
         cache_control: str | None,
         metadata: Mapping[str, str],
-        if_generation: int,
+        if_generation: int | None,
     ) -> None:
         self._called("write", location)
         with self._lock:
@@ -125,6 +132,6 @@ class MemoryStore:
             if bucket is None:
                 raise BucketNotFound(f"there is no bucket gs://{location.bucket}")
             held = bucket.get(location.name)
-            if (held.described.generation if held else 0) != if_generation:
+            if if_generation is not None and (held.described.generation if held else 0) != if_generation:
                 raise NameTaken(f"{location} holds another generation")
             self.put(str(location), data, content_type, metadata=metadata, cache_control=cache_control)

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from service.demo.emulators import free_port
+from service.locations import BOOKKEEPING_FOLDER
 
 
 class Harm(Enum):
@@ -45,13 +46,21 @@ class Proxy:
             self.requests[kind] += 1
 
 
-def kind_and_name(method: str, target: str) -> tuple[str, str]:
-    """What a request of the JSON API is for, and the object or prefix that it is about."""
+def kind_and_name(method: str, target: str, body: bytes) -> tuple[str, str]:
+    """What a request of the JSON API is for, and the object or prefix that it is about.
+
+    What is about the plans and reports of runs is of a kind of its own, such as `bookkeeping write`.
+    """
+    kind, name = _kind_and_name(method, target, body)
+    return (f"bookkeeping {kind}" if name.startswith(BOOKKEEPING_FOLDER) else kind), name
+
+
+def _kind_and_name(method: str, target: str, body: bytes) -> tuple[str, str]:
     parts = urlsplit(target)
     query = parse_qs(parts.query)
     _, _, name = parts.path.partition("/o/")
     if parts.path.startswith("/upload/"):
-        return "write", unquote(query.get("name", [""])[0])
+        return "write", unquote(query.get("name", [""])[0]) or multipart_name(body)
     if method == "GET" and query.get("alt") == ["media"]:
         return "read", unquote(name)
     if method == "GET" and parts.path.endswith("/o"):
@@ -85,9 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _forward(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        kind, name = kind_and_name(self.command, self.path)
-        if kind == "write":
-            name = name or multipart_name(body)
+        kind, name = kind_and_name(self.command, self.path, body)
         self.proxy.count(kind)
         fault = self.proxy.fault(kind, name)
         if fault is Harm.STALL:

@@ -173,9 +173,8 @@ class TestRun:
         answer = client.post("/run", json={"overwrite": overwrite})
         assert answer.status_code == 503
         report = answer.json()
-        (problem,) = report["failures"] if overwrite else [report["error"]]
-        assert problem["code"] == "bucket_not_found"
-        assert "gs://no-such-bucket" in problem["reason"]
+        assert report["error"]["code"] == "bucket_not_found"
+        assert "gs://no-such-bucket" in report["error"]["reason"]
 
     def test_the_hour_is_that_of_the_schedule_unless_the_body_says_another(self, serve: Serve) -> None:
         client, _ = serve()
@@ -210,14 +209,19 @@ class TestRun:
         body = {"timestamp": "20251203T15Z"}
         first = client.post("/run", json=body).json()
         assert (first["discovered"], first["created"], first["rejected"]) == (450, 430, 20)
-        # One media read and one write for each image, and of the rest two listings: of the input, of the output.
+        # One media read and one write for each image, and of the rest two listings: of the input, of the output; the
+        # plan that was not there, the plan, and the reports, of which a run of a second or two has one or two.
         assert proxy.requests["read"] == 450
         assert proxy.requests["write"] == 430
         assert proxy.requests["list"] == 2
+        assert proxy.requests["bookkeeping stat"] == 1
+        assert proxy.requests["bookkeeping write"] <= 4
+        assert proxy.requests["bookkeeping read"] == proxy.requests["bookkeeping list"] == 0
         assert proxy.requests["stat"] == proxy.requests["other"] == 0
         second = client.post("/run", json=body).json()
         assert (second["created"], second["skipped"], second["rejected"]) == (0, 430, 20)
         assert proxy.requests["write"] == 430
+        assert proxy.requests["read"] == 450
         third = client.post("/run", json=body | {"overwrite": True}).json()
         assert (third["created"], third["skipped"], third["rejected"]) == (430, 0, 20)
 
@@ -226,13 +230,15 @@ class TestRun:
         client, _ = serve()
         report = client.post("/run", json={"dry_run": True}).json()
         assert (report["dry_run"], report["created"]) == (True, 1)
-        assert report["estimate"] == {"media_reads": 1, "writes": 1, "bytes_to_read": len(SMALL)}
-        assert set(proxy.requests) == {"list", "connection"}
+        estimate = report["estimate"]
+        assert (estimate["media_reads"], estimate["writes"], estimate["bytes_to_read"]) == (1, 1, len(SMALL))
+        assert estimate["by_type"] == {"image/jpeg": {"images": 1, "bytes": len(SMALL)}}
+        assert set(proxy.requests) == {"list", "bookkeeping stat", "connection"}
 
     def test_a_stream_of_progress_ends_in_the_report(
         self, serve: Serve, put: Put, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("service.app._PROGRESS_SECONDS", 0.02)
+        monkeypatch.setattr("service.waiting._PROGRESS_SECONDS", 0.02)
         for index in range(3):
             put(f"in/{index}.jpg", SMALL)
         client, _ = serve()
@@ -282,7 +288,7 @@ class TestRun:
     def test_a_run_ends_when_its_caller_has_gone(
         self, serve: Serve, put: Put, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("service.app._PROGRESS_SECONDS", 0.02)
+        monkeypatch.setattr("service.waiting._PROGRESS_SECONDS", 0.02)
         for index in range(60):
             put(f"in/{index:02}.jpg", SMALL)
         client, service = serve(concurrency=1)
@@ -307,9 +313,9 @@ class TestRun:
     def test_a_run_that_is_told_to_end_answers_though_storage_hangs(
         self, serve: Serve, put: Put, proxy: Proxy, silent: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("service.runs.GRACE_SECONDS", 0.3)
-        monkeypatch.setattr("service.app._LAST_SECONDS", 1)
-        monkeypatch.setattr("service.app._POLL_SECONDS", 0.05)
+        monkeypatch.setattr("service.flight.GRACE_SECONDS", 0.3)
+        monkeypatch.setattr("service.waiting._LAST_SECONDS", 1)
+        monkeypatch.setattr("service.waiting._POLL_SECONDS", 0.05)
         put("in/a.jpg", SMALL)
         client, service = serve()
         # The first listing says that there is work; the second, of what is there already, or the read, hangs.
@@ -332,7 +338,7 @@ class TestRun:
     def test_two_runs_that_are_told_to_end_both_answer(
         self, serve: Serve, put: Put, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("service.runs.GRACE_SECONDS", 0.3)
+        monkeypatch.setattr("service.flight.GRACE_SECONDS", 0.3)
         for index in range(10):
             put(f"in/{index}.jpg", SMALL)
         client, service = serve(concurrency=2)
@@ -570,7 +576,7 @@ class TestEvents:
     def test_an_event_that_waits_too_long_for_its_turn_is_told_when_to_come_back(
         self, serve: Serve, put: Put, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("service.app._PLACE_WAIT_SECONDS", 0.1)
+        monkeypatch.setattr("service.waiting._PLACE_WAIT_SECONDS", 0.1)
         client, service = serve(concurrency=1)
         resource = put("in/a.jpg", SMALL)
         free = threading.Event()

@@ -27,7 +27,7 @@ from service.demo.emulators import (
     storage_emulator,
     upload,
 )
-from service.locations import Hour, starts_like_output
+from service.locations import BOOKKEEPING_FOLDER, Hour, starts_like_output
 from tests.conftest import Put
 from tests.images import jpeg
 from tests.proxy import Fault, Harm, Proxy
@@ -65,7 +65,9 @@ def until(condition: Callable[[], bool], seconds: float = 30) -> None:
 
 
 def thumbnails(emulator: str, bucket: str) -> list[dict[str, Any]]:
-    return [item for item in list_objects(emulator, bucket) if starts_like_output(item["name"])]
+    """What is in the hour folders."""
+    found = [item for item in list_objects(emulator, bucket) if starts_like_output(item["name"])]
+    return [item for item in found if not item["name"].startswith(BOOKKEEPING_FOLDER)]
 
 
 def answers(log: Path) -> list[dict[str, Any]]:

@@ -10,12 +10,14 @@ import service
 ROOT = Path(service.__file__).parent
 
 CORE = {"errors", "locations", "chunks", "selection", "decoding", "thumbnail", "events", "memory"}
+RUN_PARTS = CORE | {"costs", "storage", "pipeline", "orders", "reports", "plans", "standing", "journal", "flight"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
     "logs": set(),
     "locations": {"errors"},
-    "chunks": {"errors"},
+    "chunks": {"errors", "locations"},
+    "costs": set(),
     "structure": {"errors"},
     "decoding": {"errors", "structure"},
     "colours": set(),
@@ -28,13 +30,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "events": {"errors", "locations", "selection"},
     "storage": {"errors", "locations", "selection"},
     "pipeline": CORE | {"storage"},
-    "reports": CORE | {"pipeline"},
+    "reports": CORE | {"costs", "pipeline"},
     "orders": {"chunks", "errors", "locations"},
-    "runs": CORE | {"storage", "pipeline", "reports", "orders"},
-    "settings": {"errors", "locations", "memory", "thumbnail"},
-    "wiring": CORE | {"storage", "pipeline", "orders", "reports", "runs", "settings", "logs"},
-    "app": CORE | {"pipeline", "orders", "reports", "runs", "settings", "logs", "wiring"},
-    "job": CORE | {"pipeline", "orders", "reports", "runs", "settings", "logs", "wiring"},
+    "plans": {"chunks", "errors", "locations", "orders", "selection", "storage"},
+    "standing": CORE | {"storage", "pipeline"},
+    "journal": {"chunks", "errors", "locations", "reports", "storage"},
+    "flight": {"errors", "pipeline", "selection"},
+    "runs": RUN_PARTS,
+    "status": {"errors", "journal", "locations", "plans", "reports", "selection", "storage"},
+    "settings": {"costs", "errors", "locations", "memory", "thumbnail"},
+    "wiring": RUN_PARTS | {"runs", "settings", "logs"},
+    "waiting": {"errors", "pipeline", "reports", "runs", "wiring"},
+    "app": CORE | {"pipeline", "orders", "reports", "runs", "status", "waiting", "wiring"},
+    "job": CORE | {"orders", "runs", "wiring"},
     "__main__": {"app", "job", "errors", "logs", "settings", "wiring"},
 }
 ONLY_THERE = {

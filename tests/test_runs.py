@@ -8,18 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.chunks import Chunk
+from service.costs import Prices
 from service.errors import (
     BucketNotFound,
     PermissionMissing,
     RetryLater,
     StorageUnavailable,
 )
-from service.locations import FolderLocation, Hour, Layout, OutputFolder
+from service.locations import ALL_NAMES, FolderLocation, Hour, Layout, NameRange, OutputFolder
 from service.orders import RunDefaults, RunOrder, RunRequest
 from service.pipeline import Limits, Output, Thumbnailer
 from service.reports import LIST_LIMIT, RunReport
 from service.runs import Run
-from service.selection import Selection
+from service.selection import Selection, StoredObject
 from service.thumbnail import Box, ThumbnailSpec
 from tests.fakes import MemoryStore
 from tests.images import jpeg
@@ -56,8 +57,8 @@ def run(
     thumbnailer = Thumbnailer(
         store, Selection(FENCE, "photos", by_content=by_content), outputs, Limits(1_000_000, 10_000_000, 100_000_000)
     )
-    order = RunOrder.of(request or RunRequest(), RunDefaults(FENCE, Chunk(), None), HOUR)
-    return Run(order, thumbnailer, executor, window=4)
+    order = RunOrder.of(request or RunRequest(), RunDefaults(FENCE, Chunk(), None, 0, thumbnailer.shape), HOUR)
+    return Run(order, thumbnailer, executor, window=4, prices=Prices())
 
 
 def finished(made: Run) -> RunReport:
@@ -84,12 +85,19 @@ def test_a_folder_is_thumbnailed_once(store: MemoryStore, executor: ThreadPoolEx
     assert report.whole
     assert report.bytes_read == 10 * len(SMALL) + len(b"no image")
     assert report.output_folder == "gs://photos/20251203T15Z/"
-    assert store.calls == {"list": 2, "read": 11, "write": 10}
+    assert store.calls == {
+        "list": 2,
+        "read": 11,
+        "write": 10,
+        "bookkeeping stat": 1,
+        "bookkeeping write": 2,
+    }
 
     store.calls.clear()
     again = finished(run(store, executor))
     assert (again.created, again.skipped, again.rejected) == (0, 10, 1)
-    assert store.calls == {"list": 2, "read": 1}
+    assert set(store.calls) == {"list", "bookkeeping stat", "bookkeeping read", "bookkeeping write"}
+    assert store.calls["list"] == 2
 
     third = finished(run(store, executor, RunRequest(overwrite=True)))
     assert (third.created, third.skipped) == (10, 0)
@@ -170,7 +178,7 @@ def test_a_dry_run_reads_and_writes_nothing_and_counts_what_would_be(
     assert (report.created, report.skipped, report.rejected) == (1, 2, 1)
     assert report.estimate
     assert (report.estimate.media_reads, report.estimate.writes, report.estimate.bytes_to_read) == (1, 1, len(SMALL))
-    assert set(store.calls) == {"list"}
+    assert set(store.calls) == {"list", "bookkeeping stat", "bookkeeping read"}
 
 
 def test_by_content_what_neither_type_nor_name_decides_costs_one_small_read(
@@ -223,12 +231,20 @@ def test_a_listing_that_fails_ends_the_run_with_a_report(
     assert not report.whole
 
 
-def test_a_listing_that_fails_half_way_keeps_what_was_done(executor: ThreadPoolExecutor) -> None:
+def test_a_listing_that_fails_half_way_keeps_what_was_done(
+    executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.runs.BATCH", 1)  # A folder of more than a page is listed again to be worked on.
+
     class Interrupted(MemoryStore):
-        def list_objects(self, folder: FolderLocation) -> Iterator:  # type: ignore[type-arg]
-            yield from itertools.islice(super().list_objects(folder), 3)
-            if folder == FENCE:
+        def list_objects(
+            self, folder: FolderLocation, names: NameRange = ALL_NAMES, *, glob: str | None = None
+        ) -> Iterator[StoredObject]:
+            listed = list(super().list_objects(folder, names, glob=glob))
+            if folder == FENCE and self.calls["list"] > 2:
+                yield from listed[:3]
                 raise StorageUnavailable("the second page did not come")
+            yield from listed
 
     store = Interrupted("photos")
     for index in range(5):

@@ -1,0 +1,107 @@
+"""What a run would take: requests, time and dollars, from what the listing says alone.
+
+List prices in US dollars for us-central1 and Standard storage in a region, as of November 2026, from
+cloud.google.com/storage/pricing and cloud.google.com/run/pricing; those pages are what counts. The times are
+measurements on one processor of 2026 with the picture libraries that this service uses.
+"""
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_MEBIBYTE = 1024 * 1024
+_PAGE = 1000
+_BOOKKEEPING_WRITES = 4
+"""Of a short run: the plan, and the report at the start, on the way and at the end."""
+_BOOKKEEPING_READS = 3
+
+SECONDS_AN_IMAGE = 0.004
+"""Processor time that each image takes, whatever its size: two requests, and the thumbnail itself."""
+SECONDS_A_MEBIBYTE: Mapping[str, float] = {
+    "image/jpeg": 0.010,
+    "image/png": 0.020,
+    "image/webp": 0.065,
+    "image/gif": 0.010,
+    "image/avif": 0.150,
+    "image/heic": 0.150,
+    "image/tiff": 0.010,
+    "image/bmp": 0.004,
+}
+"""Processor time for decoding a mebibyte of each type; see `OTHER_SECONDS_A_MEBIBYTE` for the rest."""
+OTHER_SECONDS_A_MEBIBYTE = 0.020
+SECONDS_AWAY = 0.04
+"""How long one request to storage takes. It counts for listings, which come one after the other."""
+
+
+class Prices(BaseModel):
+    """What Google asks, in US dollars."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    class_a_per_10000: float = Field(0.05, ge=0, description="Listing and writing.")
+    class_b_per_10000: float = Field(0.004, ge=0, description="Reading.")
+    vcpu_second: float = Field(0.000018, ge=0, description="Of a job; a service billed by requests asks 0.000024.")
+    gib_second: float = Field(0.000002, ge=0, description="Of a job; a service billed by requests asks 0.0000025.")
+    gib_per_task: float = Field(0.5, ge=0, description="Memory of one task.")
+    vcpu_per_task: float = Field(1, gt=0, description="Processors of one task.")
+
+
+class OfType(BaseModel):
+    """The sources of one content type."""
+
+    images: int = 0
+    bytes: int = 0
+
+
+class Estimate(BaseModel):
+    """What this call would cost, were it not a dry one: the whole run, or one task's chunk of it."""
+
+    media_reads: int = Field(description="One for each image to be made.")
+    writes: int = Field(description="One for each of its sizes.")
+    bytes_to_read: int
+    by_type: dict[str, OfType] = Field(description="The images to be made, by content type.")
+    class_a_requests: int = Field(description="Writes, listings, reports.")
+    class_b_requests: int = Field(description="Reads.")
+    vcpu_seconds: float = Field(description="Processor time.")
+    seconds: float = Field(description="How long it takes in one task; with ten tasks, a tenth.")
+    dollars: float = Field(description="Requests and processor time; neither the network nor what is stored.")
+    prices: Prices = Field(description="That it was computed with. The setting PRICES changes them.")
+
+
+def estimate(by_type: Mapping[str, OfType], *, listed: int, outputs: int, prices: Prices) -> Estimate:
+    """Compute what making thumbnails takes.
+
+    Args:
+        by_type: the sources, by content type.
+        listed: objects to list, the ones that are no images too.
+        outputs: thumbnails to make of each source.
+        prices: what each thing costs.
+    """
+    images = sum(of_type.images for of_type in by_type.values())
+    # Once to plan, once to work.
+    listings = 2 * -(-listed // _PAGE)
+    class_a = images * outputs + listings + _BOOKKEEPING_WRITES
+    class_b = images + _BOOKKEEPING_READS
+    vcpu_seconds = sum(
+        of_type.images * SECONDS_AN_IMAGE
+        + of_type.bytes / _MEBIBYTE * SECONDS_A_MEBIBYTE.get(content_type, OTHER_SECONDS_A_MEBIBYTE)
+        for content_type, of_type in by_type.items()
+    )
+    seconds = vcpu_seconds / prices.vcpu_per_task + listings * SECONDS_AWAY
+    dollars = (
+        class_a * prices.class_a_per_10000 / 10_000
+        + class_b * prices.class_b_per_10000 / 10_000
+        + seconds * (prices.vcpu_per_task * prices.vcpu_second + prices.gib_per_task * prices.gib_second)
+    )
+    return Estimate(
+        media_reads=images,
+        writes=images * outputs,
+        bytes_to_read=sum(of_type.bytes for of_type in by_type.values()),
+        by_type={name: of_type.model_copy() for name, of_type in sorted(by_type.items())},
+        class_a_requests=class_a,
+        class_b_requests=class_b,
+        vcpu_seconds=round(vcpu_seconds, 1),
+        seconds=round(seconds, 1),
+        dollars=round(dollars, 4),
+        prices=prices,
+    )
