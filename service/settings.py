@@ -49,6 +49,16 @@ def _parse_sizes(value: str) -> tuple[Box, ...]:
     return boxes
 
 
+def _parse_prices(value: str) -> Prices:
+    try:
+        return Prices.model_validate_json(value)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"])) or "it"
+        known = ", ".join(Prices.model_fields)
+        raise InvalidValue("PRICES", value, f"is wrong: {where}: {problem['msg']} (JSON with any of {known})") from None
+
+
 def _check_emulator(value: str) -> str:
     if not value.startswith(("http://", "https://")):
         raise InvalidValue("STORAGE_EMULATOR_HOST", value, "needs its scheme, such as http://127.0.0.1:4443")
@@ -87,7 +97,7 @@ class Settings(BaseSettings):
     )
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)] = "INFO"
     log_format: Annotated[Literal["json", "console"] | None, BeforeValidator(_lower)] = None
-    prices: Prices = Prices()
+    prices: Annotated[Prices, NoDecode, PlainValidator(_parse_prices)] = Prices()
     port: Annotated[int, Field(ge=1, le=65535)] = 8080
     cloud_run_task_index: Annotated[int, Field(ge=0)] = 0
     cloud_run_task_count: Annotated[int, Field(ge=1)] = 1

@@ -50,8 +50,9 @@ class MemoryStore:
         *,
         metadata: Mapping[str, str] | None = None,
         cache_control: str | None = None,
+        created: datetime | None = None,
     ) -> StoredObject:
-        """Put an object there, whatever is there."""
+        """Put an object there, whatever is there; by default with a time that is the same in every test."""
         bucket, _, name = uri.removeprefix("gs://").partition("/")
         with self._lock:
             generation = next(self._generations)
@@ -59,7 +60,7 @@ class MemoryStore:
                 ObjectLocation(bucket, name),
                 generation,
                 len(data),
-                EPOCH + timedelta(seconds=generation),
+                created or EPOCH + timedelta(seconds=generation),
                 content_type=content_type,
                 metadata=dict(metadata or {}),
             )
@@ -134,4 +135,11 @@ class MemoryStore:
             held = bucket.get(location.name)
             if if_generation is not None and (held.described.generation if held else 0) != if_generation:
                 raise NameTaken(f"{location} holds another generation")
-            self.put(str(location), data, content_type, metadata=metadata, cache_control=cache_control)
+            self.put(
+                str(location),
+                data,
+                content_type,
+                metadata=metadata,
+                cache_control=cache_control,
+                created=datetime.now(UTC),
+            )

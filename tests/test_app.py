@@ -235,6 +235,48 @@ class TestRun:
         assert estimate["by_type"] == {"image/jpeg": {"images": 1, "bytes": len(SMALL)}}
         assert set(proxy.requests) == {"list", "bookkeeping stat", "connection"}
 
+    def test_tasks_of_a_run_list_the_folder_twice_together_however_many_they_are(
+        self, serve: Serve, put: Put, proxy: Proxy
+    ) -> None:
+        for index in range(2100):
+            put(f"in/{index:04}.jpg", b"")  # Rejected unread: nothing but listings is of interest.
+        client, _ = serve()
+        for index in range(8):
+            report = client.post("/run", json={"task_index": index, "task_count": 8, "run_id": "mine"}).json()
+            assert (report["discovered"], report["rejected"]) == (2100, report["assigned"])
+        # Three pages to plan, and one for each task, whose 262 images are less than a page; and one look at the hour.
+        assert proxy.requests["list"] == 3 + 8 + 1
+
+    def test_how_far_a_run_is_can_be_asked(self, serve: Serve, put: Put) -> None:
+        for index in range(4):
+            put(f"in/{index}.jpg", SMALL)
+        put("in/bad.jpg", b"no image")
+        client, _ = serve()
+        assert client.get("/runs").json() == {"runs": [], "count": 0}
+        assert client.get("/runs/mine").status_code == 404
+        assert client.get("/runs/mine").json()["code"] == "object_not_found"
+        assert client.get("/runs/-mine").status_code == 422
+        client.post("/run", json={"run_id": "mine", "task_index": 0, "task_count": 2})
+        half = client.get("/runs/mine").json()
+        assert (half["state"], half["total"], half["done"], half["not_started"]) == ("running", 5, 2, [1])
+        client.post("/run", json={"run_id": "mine", "task_index": 1, "task_count": 2})
+        whole = client.get("/runs/mine").json()
+        assert (whole["state"], whole["done"], whole["created"], whole["rejected"]) == ("whole", 5, 4, 1)
+        assert whole["rejections"][0]["code"] == "unsupported_format"
+        (listed,) = client.get("/runs").json()["runs"]
+        assert (listed["run_id"], listed["total"], listed["task_count"]) == ("mine", 5, 2)
+
+    def test_a_run_keeps_the_hour_it_was_planned_with(self, serve: Serve, put: Put) -> None:
+        put("in/a.jpg", SMALL)
+        client, _ = serve()
+        headers = {"X-CloudScheduler-ScheduleTime": "2026-10-05T18:41:00Z"}
+        client.post("/run", headers=headers, json={"run_id": "mine"})
+        headers = {"X-CloudScheduler-ScheduleTime": "2026-10-05T19:41:00Z"}
+        later = client.post("/run", headers=headers, json={"run_id": "mine"}).json()
+        assert (later["timestamp"], later["skipped"]) == ("20261005T18Z", 1)
+        refused = client.post("/run", json={"run_id": "mine", "timestamp": "20261005T19Z"})
+        assert (refused.status_code, refused.json()["field"]) == (422, "timestamp")
+
     def test_a_stream_of_progress_ends_in_the_report(
         self, serve: Serve, put: Put, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -92,6 +92,8 @@ def test_values_are_read_in_the_ways_people_write_them(monkeypatch: pytest.Monke
         ("ANIMATED", "sometimes"),
         ("IMAGE_DETECTION", "guess"),
         ("MEMORY_BUDGET", "0"),
+        ("PRICES", "cheap"),
+        ("PRICES", '{"class_c": 1}'),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_name_and_itself(

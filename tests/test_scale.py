@@ -1,0 +1,139 @@
+"""Ten million names and ten thousand tasks, through the planner and the chunks, with a listing that is made up as it is
+read: what planning takes, and how even the chunks are."""
+
+import sys
+import threading
+import time
+import tracemalloc
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import pytest
+
+from service.chunks import Chunk
+from service.locations import ALL_NAMES, FolderLocation, Hour, NameRange, ObjectLocation
+from service.orders import RunDefaults, RunOrder, RunRequest
+from service.plans import Plan, Planner
+from service.selection import Selection, StoredObject
+from tests.fakes import EPOCH, MemoryStore
+
+FENCE = FolderLocation("photos", "in/")
+PAGE = 1000
+
+
+class MadeUpStore(MemoryStore):
+    """A folder of so many images, none of which is held; and all else in memory."""
+
+    def __init__(self, total: int) -> None:
+        super().__init__("photos")
+        self.total = total
+        self.pages = 0
+        self._page_lock = threading.Lock()
+
+    @staticmethod
+    def name(number: int) -> str:
+        return f"in/2025/{number // 5000:04}/IMG_{number % 5000:05}.jpg"
+
+    def position(self, name: str) -> int:
+        """How many names come before this one."""
+        low, high = 0, self.total
+        while low < high:
+            middle = (low + high) // 2
+            if self.name(middle) < name:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def list_objects(
+        self, folder: FolderLocation, names: NameRange = ALL_NAMES, *, glob: str | None = None
+    ) -> Iterator[StoredObject]:
+        if folder != FENCE:
+            yield from super().list_objects(folder, names, glob=glob)
+            return
+        first = self.position(names.start)
+        last = self.total if names.end is None else self.position(names.end)
+        for number in range(first, last):
+            if (number - first) % PAGE == 0:
+                self._count_page()
+            yield StoredObject(ObjectLocation("photos", self.name(number)), 1, 100_000, EPOCH, "image/jpeg")
+        if first == last:
+            self._count_page()
+
+    def _count_page(self) -> None:
+        with self._page_lock:
+            self.pages += 1
+
+
+def planned(store: MadeUpStore, tasks: int) -> Plan:
+    selection = Selection(FENCE, "photos")
+    order = RunOrder.of(
+        RunRequest(task_index=0, task_count=tasks), RunDefaults(FENCE, Chunk(), None), Hour("20251203T15Z")
+    )
+
+    def images(names: NameRange) -> Iterator[StoredObject]:
+        for found in store.list_objects(FENCE, names):
+            if selection.objection(found) is None and selection.why_no_image(found) is None:
+                yield found
+
+    with ThreadPoolExecutor(8) as executor:
+        planner = Planner(order, store, "photos", images, executor)
+        assert planner.claim()
+        return planner.make(images(ALL_NAMES), hour_was_empty=True, should_stop=lambda: False)
+
+
+def real_sizes(store: MadeUpStore, plan: Plan) -> list[int]:
+    """How many images each task's names have, counted in the folder and not taken from the plan."""
+    positions = [0, *map(store.position, plan.boundaries), store.total]
+    return [after - before for before, after in pairwise(positions)]
+
+
+@pytest.mark.parametrize(("total", "tasks"), [(100_000, 7), (99_999, 10_000), (1_000, 10_000), (0, 5), (3, 8)])
+def test_up_to_100_000_images_the_chunks_differ_by_one_at_most(total: int, tasks: int) -> None:
+    store = MadeUpStore(total)
+    plan = planned(store, tasks)
+    sizes = real_sizes(store, plan)
+    assert (len(sizes), sum(sizes)) == (tasks, total)
+    assert max(sizes) - min(sizes) <= 1
+    assert plan.sizes == tuple(sizes)
+    assert store.pages == max(1, -(-total // PAGE))
+
+
+@pytest.mark.parametrize("tasks", [2, 50, 100, 400])
+def test_of_more_images_the_chunks_differ_by_one_in_a_thousand_at_most(tasks: int) -> None:
+    total = 250_000
+    store = MadeUpStore(total)
+    sizes = real_sizes(store, planned(store, tasks))
+    assert (len(sizes), sum(sizes)) == (tasks, total)
+    assert max(sizes) - min(sizes) <= max(1, total // tasks // 1000)
+    # Where that takes further listings, it is one for each boundary at most.
+    assert store.pages <= total // PAGE + tasks
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("tasks", [50, 10_000])
+def test_ten_million_images_are_split_in_bounded_memory(tasks: int, capsys: pytest.CaptureFixture[str]) -> None:
+    total = 10_000_000
+    store = MadeUpStore(total)
+    began = time.monotonic()
+    tracemalloc.start(1)
+    try:
+        plan = planned(store, tasks)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    seconds = time.monotonic() - began
+    sizes = real_sizes(store, plan)
+    size = len(store.held(f"gs://photos/thumbnail-runs/{plan.run_id}/plan.json").data)
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\n{total:,} images, {tasks:,} tasks: {store.pages:,} listings, {seconds:.0f} s with memory traced, "
+            f"peak {peak / 1024**2:.1f} MiB, a plan of {size / 1024:,.0f} KiB, "
+            f"chunks of {min(sizes):,} to {max(sizes):,}\n"
+        )
+    assert sum(sizes) == total
+    assert max(sizes) - min(sizes) <= max(1, total // tasks // 1000)
+    assert store.pages <= total // PAGE + tasks
+    assert peak < 64 * 1024**2
