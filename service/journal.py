@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from service.chunks import Chunk
 from service.errors import ObjectNotFound, PermissionMissing, ServiceError
-from service.locations import FolderLocation, ObjectLocation
+from service.locations import FolderLocation, NameRange, ObjectLocation
 from service.reports import Counts, RunReport
 from service.storage import ObjectStore
 
@@ -121,7 +121,9 @@ class Journal:
             chunk: whose report.
         """
         self._store = store
+        self._folder = folder
         self._location = ObjectLocation(folder.bucket, folder.prefix + report_name(chunk))
+        self._stem = self._location.name.removesuffix(".json")
         self._interval = seconds_between_reports(chunk.count)
         self._may_replace = True
         self._names = 0
@@ -140,8 +142,11 @@ class Journal:
             RetryLater: storage did not say.
         """
         try:
-            data = self._store.read(self._store.stat(self._location), _MAX_REPORT_BYTES)
-            return TaskReport.model_validate_json(data)
+            latest = self._store.stat(self._location)
+            # Where it could not be replaced, there are others beside it.
+            names = NameRange(f"{self._stem}.", f"{self._stem}/")
+            latest = max(self._store.list_objects(self._folder, names), key=lambda found: found.created, default=latest)
+            return TaskReport.model_validate_json(self._store.read(latest, _MAX_REPORT_BYTES))
         except ObjectNotFound:
             return None
         except ValidationError as error:
@@ -201,9 +206,7 @@ class Journal:
                     self._may_replace = False
                     self._interval = _LONGEST_SECONDS
             self._names += 1
-            folder, _, name = self._location.name.rpartition("/")
-            stem = name.removesuffix(".json")
-            name = f"{folder}/{stem}.{report.started:%Y%m%dT%H%M%S.%f}Z-{self._names:04}.json"
+            name = f"{self._stem}.{report.started:%Y%m%dT%H%M%S.%f}Z-{self._names:04}.json"
             return self._put(ObjectLocation(self._location.bucket, name), data, metadata, if_generation=0)
         except ServiceError as error:
             log.warning("report not written", report=str(self._location), code=error.code, reason=str(error))

@@ -39,6 +39,8 @@ SPEC_KEY = "thumbnail-spec"
 _MEBIBYTE = 1024 * 1024
 _ATTEMPTS_AT_A_NAME = 4
 """How often the holder of a taken name is looked at again because it changed meanwhile."""
+_ATTEMPTS_AT_A_SOURCE = 4
+"""How often an image is tried that is replaced between being described and being read."""
 
 log = structlog.get_logger()
 
@@ -156,15 +158,17 @@ class Thumbnailer:
         Raises:
             RetryLater: it may work later.
         """
-        try:
-            return self._make(found, hour, overwrite=overwrite)
-        except ObjectNotFound:
+        for _ in range(_ATTEMPTS_AT_A_SOURCE):
             try:
-                return self._make(self.store.stat(found.location), hour, overwrite=overwrite)
+                return self._make(found, hour, overwrite=overwrite)
             except ObjectNotFound:
-                return self._rejected(found.location, SourceGone("it was deleted after it was listed"))
-            except ImageRejected as error:
-                return self._rejected(found.location, error)
+                try:
+                    found = self.store.stat(found.location)
+                except ObjectNotFound:
+                    return self._rejected(found.location, SourceGone("it was deleted after it was listed"))
+                except ImageRejected as error:
+                    return self._rejected(found.location, error)
+        raise StorageUnavailable(f"cannot read {found.location}: it is replaced each time before it is read")
 
     def outcome_unread(self, found: StoredObject, hour: Hour) -> Outcome | None:
         """Reject or ignore what can be without reading it whole; None for anything else."""

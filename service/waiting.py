@@ -6,10 +6,11 @@ import math
 from asyncio import wrap_future
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
+from functools import partial
 from threading import Event
 from typing import Any
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 
 from service.errors import Overloaded, ShuttingDown
 from service.pipeline import Outcome
@@ -46,10 +47,15 @@ async def opened(run: Run, service: Service) -> None:
         ShuttingDown: the process ends before storage answered.
         BucketNotFound, InvalidValue: see `Run.open`.
     """
-    opening = asyncio.ensure_future(to_thread.run_sync(run.open, abandon_on_cancel=True))
+    opening = _in_own_thread(run.open)
     if not await _settled(opening, service):
         raise ShuttingDown("the process ends before the folder's listing came")
     await opening
+
+
+def _in_own_thread(call: Callable[[], None]) -> asyncio.Future[None]:
+    """Call in a thread that is not one of the few that all requests share: a run may take hours, or hang in storage."""
+    return asyncio.ensure_future(to_thread.run_sync(call, abandon_on_cancel=True, limiter=CapacityLimiter(1)))
 
 
 async def working(run: Run, service: Service) -> AsyncGenerator[tuple[bool, RunReport]]:
@@ -62,7 +68,7 @@ async def working(run: Run, service: Service) -> AsyncGenerator[tuple[bool, RunR
     def should_stop() -> bool:
         return closed.is_set() or service.stopping.is_set()
 
-    work = asyncio.ensure_future(to_thread.run_sync(run.work, should_stop, abandon_on_cancel=True))
+    work = _in_own_thread(partial(run.work, should_stop))
     try:
         while not await _settled(work, service, _PROGRESS_SECONDS):
             if service.stopping.is_set() and not await _settled(work, service, _LAST_SECONDS):

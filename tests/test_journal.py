@@ -136,7 +136,7 @@ def test_what_cannot_be_replaced_is_written_under_new_names(
             return create_only(kind, where)
 
         store.fault = hold
-        assert finished(run(store, executor, request(overwrite=True))).whole
+        assert finished(run(store, executor, request())).whole
         now = status(store)
         assert (now.state, now.done, now.failed) == ("whole", 10, 0)
     names = store.names("photos", "thumbnail-runs/mine/task-")
