@@ -78,6 +78,8 @@ def multipart_name(body: bytes) -> str:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # The body would wait 40 ms for the word that the headers have come.
+    disable_nagle_algorithm = True
     proxy: Proxy
 
     def log_message(self, *_: object) -> None:
@@ -102,7 +104,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault in {Harm.RESET_BEFORE, Harm.STALL}:
             return self._reset()
         if isinstance(fault, int):
-            return self._answer(fault, {"Content-Type": "application/json"}, b'{"error": {"message": "made up"}}')
+            headers = {"Content-Type": "application/json"} | ({"Retry-After": "1"} if fault == 429 else {})
+            return self._answer(fault, headers, b'{"error": {"message": "made up"}}')
         headers = {key: value for key, value in self.headers.items() if key.lower() not in {"host", "connection"}}
         self.upstream.request(self.command, self.path, body or None, headers)
         answer = self.upstream.getresponse()
