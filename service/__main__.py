@@ -1,26 +1,34 @@
 """Starts the HTTP service on $PORT."""
 
+import logging
 import signal
 import sys
+from socket import socket
+from threading import Event
 from types import FrameType
 
 import uvicorn
 
-from service.app import create_app
+from service.boot import TRY_AGAIN, begin, exit_status_of, leave
 from service.errors import ServiceError
-from service.job import exit_status_of
-from service.wiring import Service, leave, start
+from service.front import Application, Front
+from service.settings import Settings
 
 _GRACE_SECONDS = 8
 """What requests in flight get after SIGTERM; Cloud Run kills the container after 10 s."""
 
 
 class _Server(uvicorn.Server):
-    """Tells the service at once that it was told to end, so that long runs end early."""
+    """Loads the service once the port is open, and tells it at once when it is to end, so that long runs end early."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, front: Front, stopping: Event) -> None:
         super().__init__(config)
-        self._service = service
+        self._front = front
+        self._stopping = stopping
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._front.begin(self._end)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """End in order at the first signal, at once at a second Ctrl-C.
@@ -28,20 +36,25 @@ class _Server(uvicorn.Server):
         Not uvicorn's own, which sends itself the signal again at the end and so dies of it instead of returning.
         """
         del frame
-        self._service.stopping.set()
+        self._stopping.set()
         self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+    def _end(self) -> None:
         self.should_exit = True
 
 
 def main() -> int:
     """Serve until told to end; return the exit status."""
     try:
-        settings, service = start()
+        settings = begin()
     except ServiceError as error:
         sys.stderr.write(f"{error}\n")
         return exit_status_of(error)
+    stopping = Event()
+    front = Front(lambda: _load(settings, stopping), stopping.set)
     config = uvicorn.Config(
-        create_app(service),
+        front,
         # Cloud Run reaches the container from outside of it.
         host="0.0.0.0",  # noqa: S104 - see the line above
         port=settings.port,
@@ -51,8 +64,22 @@ def main() -> int:
         timeout_graceful_shutdown=_GRACE_SECONDS,
         server_header=False,
     )
-    _Server(config, service).run()
+    _Server(config, front, stopping).run()
+    if isinstance(front.failure, ServiceError):
+        sys.stderr.write(f"{front.failure}\n")
+        return exit_status_of(front.failure)
+    if front.failure:
+        logging.getLogger(__name__).critical("the service could not start", exc_info=front.failure)
+        return TRY_AGAIN
     return 0
+
+
+def _load(settings: Settings, stopping: Event) -> Application:
+    """Import and build what takes long."""
+    from service.app import create_app  # noqa: PLC0415 - the port is to be open before
+    from service.wiring import build  # noqa: PLC0415
+
+    return create_app(build(settings, stopping=stopping))
 
 
 if __name__ == "__main__":

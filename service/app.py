@@ -3,15 +3,14 @@
 Translates only. What an event or a run does is in `pipeline.py` and `runs.py`.
 """
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Mapping
+from contextlib import aclosing
 from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 
 import structlog
-from anyio import to_thread
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
@@ -32,6 +31,7 @@ from service.errors import (
     WrongSettings,
 )
 from service.events import NotOurs, decode
+from service.front import HEALTHY
 from service.locations import Hour
 from service.orders import RunRequest, check_run_id
 from service.reports import RunReport
@@ -82,17 +82,10 @@ class ErrorAnswer(BaseModel):
 
 
 def create_app(service: Service) -> FastAPI:
-    """Build the application around a service that is ready; it closes the service when it shuts down."""
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        await to_thread.run_sync(service.close)
-
+    """Build the application around a service that is ready."""
     app = FastAPI(
         title="Thumbnails for Cloud Storage",
         description="Thumbnails of the images in a Cloud Storage folder: a whole folder, or one image as it arrives.",
-        lifespan=lifespan,
         max_body_size=_MAX_BODY_BYTES,
         redoc_url=None,
     )
@@ -104,7 +97,7 @@ def create_app(service: Service) -> FastAPI:
     @app.get("/health")
     async def health() -> dict[str, str]:
         """Whether the process serves; asks nothing of storage."""
-        return {"status": "ok"}
+        return HEALTHY
 
     _serve_run(app, service)
     _serve_status(app, service)

@@ -9,34 +9,11 @@ from types import FrameType
 
 import structlog
 
-from service.errors import (
-    BucketNotFound,
-    CredentialsMissing,
-    InvalidValue,
-    OutsideFence,
-    RetryLater,
-    ServiceError,
-    WrongSettings,
-)
+from service.boot import DONE, TRY_AGAIN, begin, exit_status_of, leave
+from service.errors import ServiceError
 from service.orders import RunRequest
 from service.runs import Run
-from service.wiring import Service, leave, start
-
-DONE = 0
-TRY_AGAIN = 1
-WRONG_SETTINGS = 2
-
-EXIT_STATUS: dict[type[ServiceError], int] = {
-    ServiceError: TRY_AGAIN,
-    RetryLater: TRY_AGAIN,
-    # A retry changes nothing about these, yet Cloud Run knows no status that stops it from trying.
-    BucketNotFound: TRY_AGAIN,
-    WrongSettings: WRONG_SETTINGS,
-    CredentialsMissing: WRONG_SETTINGS,
-    InvalidValue: WRONG_SETTINGS,
-    OutsideFence: WRONG_SETTINGS,
-}
-"""What an error means to Cloud Run; one that is not named here means what its base class means."""
+from service.wiring import Service, build
 
 _POLL_SECONDS = 0.2
 _LAST_SECONDS = 6.5
@@ -54,7 +31,7 @@ def main() -> int:
         help; 2 where the settings are wrong.
     """
     try:
-        _, service = start()
+        service = build(begin())
     except ServiceError as error:
         sys.stderr.write(f"{error}\n")
         return exit_status_of(error)
@@ -91,11 +68,6 @@ def _finish(run: Run, service: Service) -> int:
             return TRY_AGAIN
     worker.result()
     return DONE if run.report().whole else TRY_AGAIN
-
-
-def exit_status_of(error: ServiceError) -> int:
-    """Look an error's nearest class up in `EXIT_STATUS`."""
-    return next(EXIT_STATUS[kind] for kind in type(error).__mro__ if kind in EXIT_STATUS)
 
 
 if __name__ == "__main__":

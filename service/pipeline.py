@@ -30,8 +30,9 @@ from service.events import Finalized
 from service.locations import Hour, ObjectLocation, OutputFolder
 from service.memory import Budget
 from service.selection import SOURCE_KEY, Selection, StoredObject
+from service.specs import ThumbnailSpec
 from service.storage import ObjectStore
-from service.thumbnail import Thumbnail, ThumbnailSpec, make_thumbnails
+from service.thumbnail import Thumbnail, make_thumbnails
 
 GENERATION_KEY = "thumbnail-source-generation"
 SPEC_KEY = "thumbnail-spec"

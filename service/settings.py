@@ -21,7 +21,7 @@ from service.costs import Prices
 from service.errors import InvalidValue, WrongSettings
 from service.locations import FolderLocation, Layout, check_bucket_name, starts_like_output
 from service.memory import decoding_budget, memory_limit
-from service.thumbnail import Box, OutputFormat
+from service.specs import Box, OutputFormat
 
 _MEBIBYTE = 1024 * 1024
 _MAX_IN_FLIGHT = 32

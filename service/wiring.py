@@ -1,25 +1,19 @@
 """From settings to a service that is ready: the one place that assembles."""
 
-import logging
-import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Event
-from typing import NoReturn
 
 from service.chunks import Chunk
 from service.costs import Prices
 from service.locations import Hour, OutputFolder
-from service.logs import configure_logs, divert_native_output
-from service.memory import give_back_what_is_freed
 from service.orders import RunDefaults, RunOrder, RunRequest
 from service.pipeline import Limits, Output, Thumbnailer
 from service.runs import Run
 from service.selection import Selection
-from service.settings import Settings, load_settings
+from service.settings import Settings
+from service.specs import ThumbnailSpec
 from service.storage import CloudStore, ObjectStore
-from service.thumbnail import ThumbnailSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +26,7 @@ class Service:
     """The one bound on images in flight in this process, whoever asks for them."""
     concurrency: int
     prices: Prices
-    stopping: Event = field(default_factory=Event)
+    stopping: Event
     """Set once the process was told to end."""
 
     @property
@@ -56,34 +50,13 @@ class Service:
         self.thumbnailer.store.close()
 
 
-def leave(status: int) -> NoReturn:
-    """End the process now: a thread that hangs in a call to storage must not keep it from ending."""
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
-
-
-def start() -> tuple[Settings, Service]:
-    """What both programs begin with: settings, logs, and the service.
-
-    Raises:
-        WrongSettings: see `load_settings`.
-        CredentialsMissing: see `build`.
-    """
-    give_back_what_is_freed()
-    settings = load_settings()
-    configure_logs(settings.log_level, settings.log_format)
-    divert_native_output()
-    return settings, build(settings)
-
-
-def build(settings: Settings, store: ObjectStore | None = None) -> Service:
+def build(settings: Settings, store: ObjectStore | None = None, stopping: Event | None = None) -> Service:
     """Assemble the service.
 
     Args:
         settings: checked ones.
         store: instead of Cloud Storage.
+        stopping: set once the process was told to end.
 
     Raises:
         CredentialsMissing: there are none for Cloud Storage.
@@ -121,4 +94,5 @@ def build(settings: Settings, store: ObjectStore | None = None) -> Service:
         ThreadPoolExecutor(settings.concurrency, "image"),
         settings.concurrency,
         settings.prices,
+        stopping or Event(),
     )

@@ -27,7 +27,8 @@ from PIL import Image
 
 from service.demo.photos import sample_files
 from service.errors import ImageRejected
-from service.thumbnail import ThumbnailSpec, make_thumbnails
+from service.specs import ThumbnailSpec
+from service.thumbnail import make_thumbnails
 from tests.images import encoded, lying
 
 Pixels = NDArray[Any]

@@ -80,6 +80,7 @@ def serve(proxy: Proxy, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterato
             server = uvicorn.Server(
                 uvicorn.Config(create_app(service), host="127.0.0.1", port=port, log_config=None, access_log=False)
             )
+            stack.callback(service.close)
             stack.callback(_started(server))
             client = stack.enter_context(local_client())
             client.base_url = httpx.URL(f"http://127.0.0.1:{port}")

@@ -13,7 +13,7 @@ import pyvips  # type: ignore[import-untyped]
 from PIL import Image, PngImagePlugin
 
 from service.errors import ImageRejected
-from service.thumbnail import OutputFormat, ThumbnailSpec
+from service.specs import OutputFormat, ThumbnailSpec
 from tests.conformance import (
     QUALITY,
     Case,

@@ -18,6 +18,7 @@ import pytest
 
 from service.demo.emulators import (
     create_push_subscription,
+    free_port,
     list_objects,
     local_client,
     make_bucket,
@@ -263,3 +264,20 @@ def test_two_hundred_uploads_at_the_buckets_root_make_two_hundred_thumbnails_and
             assert len(answers(service.log)) == 402
             assert len(thumbnails(storage, "photos")) == 201
             assert {Hour.parse(item["name"].partition("/")[0], "hour") for item in thumbnails(storage, "photos")}
+
+
+def test_without_credentials_the_server_ends_with_what_to_do(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "service"],
+        env=environment(
+            INPUT_FOLDER="gs://photos/in",
+            PORT=str(free_port()),
+            GOOGLE_APPLICATION_CREDENTIALS=str(tmp_path / "none.json"),
+        ),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "gcloud auth application-default login" in done.stderr

@@ -4,8 +4,8 @@ import pytest
 
 from service import errors
 from service.app import STATUS, status_of
+from service.boot import EXIT_STATUS, exit_status_of
 from service.errors import ServiceError
-from service.job import EXIT_STATUS, exit_status_of
 
 
 def _all(kind: type[ServiceError]) -> Iterator[type[ServiceError]]:

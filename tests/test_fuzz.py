@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from service.errors import ImageRejected
-from service.thumbnail import Box, OutputFormat, Thumbnail, ThumbnailSpec, make_thumbnails
+from service.specs import Box, OutputFormat, ThumbnailSpec
+from service.thumbnail import Thumbnail, make_thumbnails
 from tests.conformance import (
     bmp,
     cmyk_profile,

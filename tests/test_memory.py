@@ -258,7 +258,8 @@ def until_waiting(budget: Budget, count: int) -> None:
 MEASURE = """
 import contextlib, io, json, sys
 from PIL import Image
-from service.thumbnail import Box, ThumbnailSpec, make_thumbnails
+from service.specs import Box, ThumbnailSpec
+from service.thumbnail import make_thumbnails
 
 def status(key):
     with open("/proc/self/status") as lines:

@@ -5,7 +5,7 @@ from service.events import Finalized
 from service.locations import FolderLocation, Hour, Layout, ObjectLocation, OutputFolder
 from service.pipeline import Limits, Output, Result, Thumbnailer
 from service.selection import Selection, StoredObject
-from service.thumbnail import Box, ThumbnailSpec
+from service.specs import Box, ThumbnailSpec
 from tests.fakes import MemoryStore
 from tests.images import encoded, jpeg, opened, quadrants
 

@@ -21,7 +21,7 @@ from service.pipeline import Limits, Output, Thumbnailer
 from service.reports import LIST_LIMIT, RunReport
 from service.runs import Run
 from service.selection import Selection, StoredObject
-from service.thumbnail import Box, ThumbnailSpec
+from service.specs import Box, ThumbnailSpec
 from tests.fakes import MemoryStore
 from tests.images import jpeg
 

@@ -3,7 +3,7 @@ import pytest
 from service.errors import WrongSettings
 from service.locations import FolderLocation, Layout
 from service.settings import Settings, load_settings
-from service.thumbnail import Box, OutputFormat
+from service.specs import Box, OutputFormat
 
 
 @pytest.fixture(autouse=True)

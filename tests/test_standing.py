@@ -9,8 +9,8 @@ from service.errors import ShuttingDown
 from service.locations import ALL_NAMES, FolderLocation, Hour, Layout, NameRange, ObjectLocation, OutputFolder
 from service.pipeline import Output
 from service.selection import StoredObject
+from service.specs import ThumbnailSpec
 from service.standing import BATCH, Standing
-from service.thumbnail import ThumbnailSpec
 from tests.fakes import EPOCH, MemoryStore
 
 FENCE = FolderLocation("photos", "in/")

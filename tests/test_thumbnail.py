@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageSequence, PngImagePlugin, features
 
 from service.errors import CorruptImage, InvalidValue, PictureTooLarge, UnsupportedFormat
-from service.thumbnail import Box, OutputFormat, Thumbnail, ThumbnailSpec, make_thumbnails
+from service.specs import Box, OutputFormat, ThumbnailSpec
+from service.thumbnail import Thumbnail, make_thumbnails
 from tests.images import QUADRANTS, encoded, jpeg, lying, opened, quadrants
 
 

@@ -1,0 +1,71 @@
+"""What thumbnails are to be like: sizes and formats as values. Knows nothing of pictures."""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+from service.errors import InvalidValue
+
+_MAX_SIDE = 4096
+_SIZE = re.compile(r"(\d{1,5})x(\d{1,5})", re.ASCII)
+
+
+class OutputFormat(StrEnum):
+    """What thumbnails are encoded as; `original` keeps the source's format where every browser shows it."""
+
+    ORIGINAL = "original"
+    JPEG = "jpeg"
+    PNG = "png"
+    WEBP = "webp"
+    AVIF = "avif"
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """The largest size, in pixels, that a thumbnail may have."""
+
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if not (0 < self.width <= _MAX_SIDE and 0 < self.height <= _MAX_SIDE):
+            raise InvalidValue("size", str(self), f"is not between 1x1 and {_MAX_SIDE}x{_MAX_SIDE}")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `WIDTHxHEIGHT`, such as `100x100`.
+
+        Raises:
+            InvalidValue: it is not written so, or out of bounds.
+        """
+        if not (match := _SIZE.fullmatch(text)):
+            raise InvalidValue("size", text, "is not WIDTHxHEIGHT in pixels, such as 100x100")
+        return cls(int(match[1]), int(match[2]))
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+    def fit(self, width: int, height: int) -> tuple[int, int]:
+        """The largest size of the same shape that this box holds: never enlarged, at least one pixel a side."""
+        scale = min(1.0, self.width / width, self.height / height)
+        return max(1, round(width * scale)), max(1, round(height * scale))
+
+    def turned(self) -> "Box":
+        """The box as a picture sees it that is yet to be turned by a quarter."""
+        return Box(self.height, self.width)
+
+
+@dataclass(frozen=True, slots=True)
+class ThumbnailSpec:
+    """Everything that shapes a thumbnail's bytes."""
+
+    box: Box = Box(100, 100)
+    format: OutputFormat = OutputFormat.ORIGINAL
+    quality: int = 80
+    """1 to 100, for the lossy formats."""
+    animated: bool = False
+    """Whether the frames of an animation are kept."""
+
+    def __str__(self) -> str:
+        return f"{self.box} {self.format} q{self.quality}{' animated' if self.animated else ''}"
