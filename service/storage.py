@@ -1,4 +1,4 @@
-"""The only door to Cloud Storage, and the only file with Google's libraries: none of their exceptions leaves it.
+"""The only door to Cloud Storage. With `transfer.py` it has Google's libraries, and none of their exceptions leaves it.
 
 What one image costs is decided here: `read` is one request, `write` is one request, `list_objects` is one for a
 thousand objects. What storage may still be asked, beyond that, is `stat`.
@@ -8,6 +8,7 @@ import os
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from http import HTTPStatus
 from pathlib import PurePosixPath
 from typing import Any, Protocol
@@ -34,6 +35,7 @@ from service.errors import (
 )
 from service.locations import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
 from service.selection import StoredObject
+from service.transfer import Transfer
 
 _TIMEOUT = (5, 15)
 """Seconds to connect, and seconds of silence, after which one attempt is given up."""
@@ -152,6 +154,7 @@ class CloudStore:
         session.mount("https://", adapter)
         session.mount("http://", adapter)
         session.hooks["response"].append(_drain_error)
+        self._transfer = Transfer(session, adapter, self._client.api_endpoint, _RETRY, _TIMEOUT)
 
     def close(self) -> None:
         """Close all connections."""
@@ -162,7 +165,7 @@ class CloudStore:
     ) -> Iterator[StoredObject]:
         """See `ObjectStore`."""
         with _translated("list", folder, missing=BucketNotFound):
-            for blob in self._client.list_blobs(
+            listed = self._client.list_blobs(
                 folder.bucket,
                 prefix=folder.prefix or None,
                 start_offset=names.start or None,
@@ -172,46 +175,40 @@ class CloudStore:
                 fields=_SOURCE_FIELDS,
                 timeout=_TIMEOUT,
                 retry=_RETRY,
-            ):
-                # Not every emulator knows globs.
-                if glob is None or PurePosixPath(blob.name).match(glob):
-                    yield _described(blob)
+            )
+            for page in listed.pages:
+                # As it came: the client's own object for each costs several times as much.
+                for resource in (page.raw_page or {}).get("items", ()):
+                    # Not every emulator knows globs.
+                    if glob is None or PurePosixPath(resource["name"]).match(glob):
+                        yield _described(folder.bucket, resource)
 
     def stat(self, location: ObjectLocation, generation: int | None = None) -> StoredObject:
         """See `ObjectStore`."""
         blob = self._client.bucket(location.bucket).blob(location.name, generation=generation)
         with _translated("describe", location, missing=ObjectNotFound):
             blob.reload(timeout=_TIMEOUT, retry=_RETRY)
-        return _described(blob)
+        return StoredObject(
+            location=location,
+            generation=blob.generation,
+            size=blob.size or 0,
+            created=blob.time_created,
+            content_type=blob.content_type or "",
+            content_encoding=blob.content_encoding or "",
+            metadata=blob.metadata or {},
+        )
 
     def read(self, found: StoredObject, max_bytes: int) -> bytes:
         """See `ObjectStore`."""
-        blob = self._client.bucket(found.location.bucket).blob(found.location.name, generation=found.generation)
+        # Of a bucket that keeps old generations, the precondition asks for the live one.
         with _translated("read", found.location, missing=ObjectNotFound):
-            # Raw and in one piece: the client's other ways take several times the processor time.
-            # Of a bucket that keeps old generations, the precondition asks for the live one.
-            data: bytes = blob.download_as_bytes(
-                if_generation_match=found.generation,
-                raw_download=True,
-                single_shot_download=True,
-                timeout=_TIMEOUT,
-                retry=_RETRY,
-            )
+            data = self._transfer.read(found.location.bucket, found.location.name, found.generation)
         return _unpack(data, max_bytes) if _is_packed(found, data) else data
 
     def read_head(self, found: StoredObject, size: int) -> bytes:
         """See `ObjectStore`."""
-        blob = self._client.bucket(found.location.bucket).blob(found.location.name, generation=found.generation)
         with _translated("read", found.location, missing=ObjectNotFound):
-            data: bytes = blob.download_as_bytes(
-                start=0,
-                end=size - 1,
-                raw_download=True,
-                single_shot_download=True,
-                checksum=None,  # Of a part, storage knows none.
-                timeout=_TIMEOUT,
-                retry=_RETRY,
-            )
+            data = self._transfer.read(found.location.bucket, found.location.name, found.generation, first=size)
         if _is_packed(found, data):
             try:
                 return zlib.decompressobj(_GZIP_WINDOW).decompress(data, size)
@@ -230,17 +227,11 @@ class CloudStore:
         if_generation: int | None,
     ) -> None:
         """See `ObjectStore`."""
-        blob = self._client.bucket(location.bucket).blob(location.name)
-        blob.metadata = dict(metadata)
-        blob.cache_control = cache_control
+        resource = {"name": location.name, "contentType": content_type, "metadata": dict(metadata)}
+        if cache_control is not None:
+            resource["cacheControl"] = cache_control
         with _translated("write", location, missing=BucketNotFound):
-            blob.upload_from_string(
-                data,
-                content_type=content_type,
-                if_generation_match=if_generation,
-                timeout=_TIMEOUT,
-                retry=_RETRY,
-            )
+            self._transfer.write(location.bucket, resource, data, if_generation=if_generation)
 
 
 def _drain_error(response: requests.Response, *_: object, **__: object) -> None:
@@ -249,15 +240,16 @@ def _drain_error(response: requests.Response, *_: object, **__: object) -> None:
         response.content  # noqa: B018 - the property reads
 
 
-def _described(blob: Any) -> StoredObject:  # noqa: ANN401 - the client has no types
+def _described(bucket: str, resource: Mapping[str, Any]) -> StoredObject:
+    """Read an object resource of the JSON API, which gives integers as text."""
     return StoredObject(
-        location=ObjectLocation(blob.bucket.name, blob.name),
-        generation=blob.generation,
-        size=blob.size or 0,
-        created=blob.time_created,
-        content_type=blob.content_type or "",
-        content_encoding=blob.content_encoding or "",
-        metadata=blob.metadata or {},
+        location=ObjectLocation(bucket, resource["name"]),
+        generation=int(resource["generation"]),
+        size=int(resource.get("size", 0)),
+        created=datetime.fromisoformat(resource["timeCreated"]),
+        content_type=resource.get("contentType", ""),
+        content_encoding=resource.get("contentEncoding", ""),
+        metadata=resource.get("metadata", {}),
     )
 
 

@@ -29,7 +29,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "memory": {"errors"},
     "selection": {"locations"},
     "events": {"errors", "locations", "selection"},
-    "storage": {"errors", "locations", "selection"},
+    "transfer": set(),
+    "storage": {"errors", "locations", "selection", "transfer"},
     "pipeline": CORE | {"specs", "storage"},
     "reports": CORE | {"costs", "pipeline"},
     "orders": {"chunks", "errors", "locations"},
@@ -49,9 +50,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"app", "boot", "errors", "front", "settings", "wiring"},
 }
 ONLY_THERE = {
-    "google": {"storage"},
-    "requests": {"storage"},
-    "urllib3": {"storage"},
+    "google": {"storage", "transfer"},
+    "requests": {"storage", "transfer"},
+    "urllib3": {"storage", "transfer"},
     "PIL": {"decoding", "shrinking", "weighing", "colours", "encoding", "thumbnail"},
     "pi_heif": {"decoding"},
     "cloudevents": {"events"},
