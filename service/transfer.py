@@ -139,6 +139,7 @@ class Transfer:
                 signed,
                 retries=False,
                 redirect=False,
+                assert_same_host=False,  # It is not, where a proxy stands between.
                 timeout=self._timeout,
                 decode_content=False,
             )
