@@ -79,6 +79,11 @@ class Run:
         self._ended = False
 
     @property
+    def _needs_no_plan(self) -> bool:
+        """Whether nobody else has to know what this run does, and nothing has to be split."""
+        return self.order.dry_run and self.order.chunk.count == 1
+
+    @property
     def _hour(self) -> Hour:
         return self._plan.hour if self._plan else self.order.hour
 
@@ -125,7 +130,10 @@ class Run:
         except RetryLater as error:
             return self._end(error)
         if self._plan or self._planning_is_ours:
-            images = self._discovered(self._plan) if self._plan else self._to_split()
+            if self._plan:
+                images = self._discovered(self._plan.names_of(self.order.chunk))
+            else:
+                images = self._discovered(ALL_NAMES) if self._needs_no_plan else self._to_split()
             try:
                 first = next(images, None)
             except BucketNotFound:
@@ -175,10 +183,14 @@ class Run:
         else:
             self._plan = self._agreed()
             first_here = self._plan.hour_was_empty
-            self._images = self._discovered(self._plan)
+            if not self._needs_no_plan:
+                self._images = self._discovered(self._plan.names_of(self.order.chunk))
         first_here = first_here and self._earlier is None and self.order.attempt == 0
         for found in self._left(self._images, first_here=first_here):
-            if not self._flight.take(found, self._should_stop):
+            asks_nothing = self.order.dry_run and not self._thumbnailer.selection.is_undecided(found)
+            if asks_nothing and not self._should_stop():
+                self._landed(found, self._outcome(found))
+            elif not self._flight.take(found, self._should_stop):
                 error = ShuttingDown("the run was stopped before this image and those after it")
                 return self._landed(found, error)
             self._position = found.location.name
@@ -198,7 +210,7 @@ class Run:
         hour_was_empty = next(self._store.list_objects(self._hour_folder), None) is None
         if not self.order.dry_run:
             return self._planner.make(self._images, hour_was_empty=hour_was_empty, should_stop=self._should_stop)
-        if self.order.chunk.count == 1:
+        if self._needs_no_plan:
             return Plan.of(self.order, 0, [], hour_was_empty=hour_was_empty)
         return self._planner.split(self._images, hour_was_empty=hour_was_empty, should_stop=self._should_stop)
 
@@ -266,9 +278,8 @@ class Run:
             if selection.objection(found) is None:
                 yield found, selection.why_no_image(found)
 
-    def _discovered(self, plan: Plan) -> Iterator[StoredObject]:
+    def _discovered(self, names: NameRange) -> Iterator[StoredObject]:
         """The images of this task's chunk; they, and what is none, are counted as they are listed."""
-        names = plan.names_of(self.order.chunk)
         listed = self._candidates(names)
         if self._whole_folder is not None:
             listed = (item for item in self._whole_folder if item[0].location.name in names)

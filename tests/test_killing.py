@@ -27,13 +27,13 @@ from PIL import Image
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 
+from service.boot import leave
 from service.demo.emulators import download, list_objects, make_bucket, storage_emulator
 from service.job import main
 from service.locations import BOOKKEEPING_FOLDER
 from service.plans import LEASE_SECONDS
 from service.status import RunStatus, run_status
 from service.storage import CloudStore
-from service.wiring import leave
 from tests.conftest import Put
 from tests.images import encoded, opened
 from tests.proxy import Fault, Harm, Proxy, kind_and_name

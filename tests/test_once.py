@@ -40,7 +40,7 @@ from service.pipeline import GENERATION_KEY, Limits, Outcome, Output, Result, Th
 from service.reports import RunReport
 from service.runs import Run
 from service.selection import SOURCE_KEY, Selection, StoredObject
-from service.thumbnail import ThumbnailSpec
+from service.specs import ThumbnailSpec
 from tests.fakes import EPOCH, MemoryStore
 from tests.images import encoded, opened
 
