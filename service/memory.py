@@ -91,8 +91,8 @@ def give_back_what_is_freed() -> None:
     """Have the C library return freed memory to the system at once, where it is one that can be told (glibc).
 
     By itself it raises its thresholds to what was freed last, up to 32 MiB, and keeps far more than that: fifty
-    pictures of 40 megapixels at once took a service beyond 512 MiB, and with this they peak at 280. What is smaller than
-    the threshold for mapping is used again; mapping all from 128 KiB on, the usual, cost a phone photo a tenth more.
+    pictures of 40 megapixels at once took a service beyond 512 MiB, and with this they peak at 280. What is smaller
+    than the threshold for mapping is used again; mapping all from 128 KiB on, as usual, cost a phone photo a tenth more.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -30,7 +30,7 @@ def test_the_input_folder_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> No
     assert settings.max_image_pixels == 100_000_000
     assert (settings.cloud_run_task_index, settings.cloud_run_task_count) == (0, 1)
     assert settings.port == 8080
-    assert 1 <= settings.concurrency <= 32
+    assert 1 <= settings.concurrency <= 48
 
 
 def test_values_are_read_in_the_ways_people_write_them(monkeypatch: pytest.MonkeyPatch) -> None:
