@@ -92,7 +92,7 @@ def give_back_what_is_freed() -> None:
 
     By itself it raises its thresholds to what was freed last, up to 32 MiB, and keeps far more than that: fifty
     pictures of 40 megapixels at once took a service beyond 512 MiB, and with this they peak at 280. What is smaller
-    than the threshold for mapping is used again; mapping all from 128 KiB on, as usual, cost a phone photo a tenth more.
+    than the threshold for mapping is used again; mapping all from 128 KiB on cost a phone photo a tenth more.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
