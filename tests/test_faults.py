@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+import urllib3
 import uvicorn
 from google.cloud.storage.retry import DEFAULT_RETRY
 from PIL import Image
@@ -19,7 +20,8 @@ from service.app import create_app
 from service.demo.emulators import download, free_port, list_objects, local_client, make_bucket, upload
 from service.locations import BOOKKEEPING_FOLDER
 from service.settings import Settings
-from service.wiring import build
+from service.storage import CloudStore
+from service.wiring import Service, build
 from tests.conftest import _started
 from tests.images import encoded, opened
 from tests.proxy import Fault, Harm, Proxy, proxied
@@ -40,8 +42,11 @@ def colour_of(number: int) -> tuple[int, int, int]:
 class Case:
     """A folder, an hour and a run of its own, on the server of all tests here."""
 
-    def __init__(self, client: httpx.Client, proxy: Proxy, emulator: str, bucket: str, number: int) -> None:
+    def __init__(
+        self, client: httpx.Client, service: Service, proxy: Proxy, emulator: str, bucket: str, number: int
+    ) -> None:
         self.client = client
+        self.service = service
         self.proxy = proxy
         self.run_id = f"run-{number}"
         self._emulator = emulator
@@ -132,7 +137,7 @@ def world(emulator: str) -> Iterator[Callable[[], Case]]:
         client = stack.enter_context(local_client())
         client.base_url = httpx.URL(f"http://127.0.0.1:{port}")
 
-        yield lambda: Case(client, proxy, emulator, "faulty", next(numbers))
+        yield lambda: Case(client, service, proxy, emulator, "faulty", next(numbers))
 
 
 @pytest.fixture
@@ -151,11 +156,20 @@ def timings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.plans.LEASE_SECONDS", 0.4)
 
 
-def patience(monkeypatch: pytest.MonkeyPatch, seconds: float, fault: Fault = None) -> None:
-    """Set how long storage calls are tried; the time for one attempt is short only where it has to run out."""
-    monkeypatch.setattr("service.storage._RETRY", DEFAULT_RETRY.with_timeout(seconds).with_delay(initial=0.02))
-    if fault is Harm.STALL:
-        monkeypatch.setattr("service.storage._TIMEOUT", (0.5, 0.5))
+def patience(case: Case, monkeypatch: pytest.MonkeyPatch, seconds: float, silence: float = 15) -> None:
+    """Set how long storage calls are tried, and how long one attempt may take without a word."""
+    retry = DEFAULT_RETRY.with_timeout(seconds).with_delay(initial=0.02)
+    monkeypatch.setattr("service.storage._RETRY", retry)
+    monkeypatch.setattr("service.storage._TIMEOUT", (silence, silence))
+    store = case.service.thumbnailer.store
+    assert isinstance(store, CloudStore)
+    monkeypatch.setattr(store._transfer, "_retry", retry)
+    monkeypatch.setattr(store._transfer, "_timeout", urllib3.Timeout(silence))
+
+
+def silence(fault: Fault) -> float:
+    """Short only where it has to run out."""
+    return 0.5 if fault is Harm.STALL else 15
 
 
 def first(kind: str, fault: Fault) -> Callable[[str, str], Fault]:
@@ -169,7 +183,7 @@ def first(kind: str, fault: Fault) -> Callable[[str, str], Fault]:
 def test_a_request_that_fails_once_is_made_up_for_at_the_cost_of_one_more(
     case: Case, kind: str, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patience(monkeypatch, 20, fault)
+    patience(case, monkeypatch, 20, silence(fault))
     case.put(*(f"{index}.jpg" for index in range(4)))
     expected = Counter({"read": 4, "write": 4, "list": 2, "bookkeeping stat": 1, "bookkeeping write": 2})
     if kind == "bookkeeping read":
@@ -203,7 +217,7 @@ def test_a_request_that_fails_once_is_made_up_for_at_the_cost_of_one_more(
 def test_a_failure_that_lasts_is_reported_and_what_is_left_is_done_once_it_is_over(
     case: Case, kind: str, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patience(monkeypatch, 0.2, fault)
+    patience(case, monkeypatch, 0.2, silence(fault))
     case.put(*(f"{index}.jpg" for index in range(4)))
     left = 4
     if kind == "bookkeeping read":
@@ -234,7 +248,7 @@ def test_a_failure_that_lasts_is_reported_and_what_is_left_is_done_once_it_is_ov
 
 @each_fault
 def test_reports_that_cannot_be_written_fail_no_run(case: Case, fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
-    patience(monkeypatch, 0.1, fault)
+    patience(case, monkeypatch, 0.1, silence(fault))
     often_reported(monkeypatch)
     case.put(*(f"{index}.jpg" for index in range(4)))
     reports, tried = itertools.count(1), threading.Event()
@@ -272,7 +286,7 @@ def often_reported(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_tasks_of_one_run_that_each_meet_every_failure_are_whole_at_the_first_call(
     case: Case, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patience(monkeypatch, 20, fault)
+    patience(case, monkeypatch, 20, silence(fault))
     # As long as it is: nobody takes planning over from one who is stalled.
     monkeypatch.setattr("service.plans.LEASE_SECONDS", 30)
     case.put(*(f"{folder}/{index}.jpg" for folder in "abc" for index in range(4)))
@@ -300,8 +314,7 @@ def test_failures_at_random_lose_nothing_and_make_nothing_twice(
     case: Case, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Half of them without the client's own retries: more fails then.
-    patience(monkeypatch, 1 if seed % 2 else 0)
-    monkeypatch.setattr("service.storage._TIMEOUT", (0.3, 0.3))
+    patience(case, monkeypatch, 1 if seed % 2 else 0, 0.3)
     rng, lock = random.Random(seed), threading.Lock()  # noqa: S311 - the same each time
     case.put(*(f"{folder}/{index}.jpg" for folder in "abc" for index in range(5)))
     asked = Counter[str]()

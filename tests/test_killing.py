@@ -12,7 +12,7 @@ import time
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from functools import cache
@@ -24,8 +24,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import pytest
 from PIL import Image
-from requests import PreparedRequest, Response
-from requests.adapters import HTTPAdapter
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool
 
 from service.boot import leave
 from service.demo.emulators import download, list_objects, make_bucket, storage_emulator
@@ -156,6 +155,14 @@ class Folder:
             self.put(name)
         self.changes[kind] += 1
 
+    def replace_sources_of(self, thumbnail: str) -> None:
+        """Replace what a thumbnail may be of."""
+        stem, _, extension = thumbnail.rpartition("/")[2].rpartition(".")
+        for name in self.versions:
+            if name.endswith(f"/{stem.partition('~')[0]}.{extension}") and name not in self.gone:
+                self.put(name)
+                self.changes["replace"] += 1
+
     def check_thumbnail(self, name: str, generation: int | None, task_started: float) -> None:
         """See that the generation that a source's thumbnail shows is right; None: it has no thumbnail.
 
@@ -186,6 +193,9 @@ class Death(NamedTuple):
     answered: bool = False
     """Whether that request is processed before."""
     seconds: float | None = None
+    frozen: bool = False
+    """It is not killed but stopped, before the first thumbnail that it writes after that request. The next attempt is
+    made meanwhile, and once that is done, it goes on: with what it has read long ago."""
 
 
 class Ahead(datetime):
@@ -216,21 +226,33 @@ def task(environment: dict[str, str], folder: Path, death: Death, *, an_hour_on:
     if an_hour_on:
         patch.setattr("service.orders.datetime", Ahead)
     numbers = itertools.count(1)
-    send = HTTPAdapter.send
+    to_freeze = threading.Lock()
+    ask = HTTPConnectionPool.urlopen
 
-    def send_and_die(adapter: HTTPAdapter, request: PreparedRequest, *args: Any, **more: Any) -> Response:  # noqa: ANN401 - as they come
-        body = request.body if isinstance(request.body, bytes) else b""
+    def ask_and_die(
+        pool: HTTPConnectionPool,
+        method: str,
+        url: str,
+        body: bytes | None = None,
+        *args: Any,  # noqa: ANN401 - as they come
+        **more: Any,  # noqa: ANN401 - as they come
+    ) -> BaseHTTPResponse:
         # What was written to a file stays, however the process ends.
-        os.write(requests, "\t".join(kind_and_name(request.method or "", request.path_url, body)).encode() + b"\n")
-        last = next(numbers) == death.request
+        kind, name = kind_and_name(method, url, body or b"")
+        os.write(requests, f"{kind}\t{name}\n".encode())
+        number = next(numbers)
+        if death.frozen and number >= death.request and kind == "write" and to_freeze.acquire(blocking=False):
+            os.write(requests, f"frozen {environment['CLOUD_RUN_TASK_INDEX']}\t{name}\n".encode())
+            os.kill(os.getpid(), signal.SIGSTOP)
+        last = number == death.request and not death.frozen
         if last and not death.answered:
             os.kill(os.getpid(), signal.SIGKILL)
-        answer = send(adapter, request, *args, **more)
+        answer = ask(pool, method, url, body, *args, **more)
         if last:
             os.kill(os.getpid(), signal.SIGKILL)
         return answer
 
-    patch.setattr(HTTPAdapter, "send", send_and_die)
+    patch.setattr(HTTPConnectionPool, "urlopen", ask_and_die)
     leave(main())
 
 
@@ -252,6 +274,7 @@ class Task:
     process: ForkServerProcess | None = None
     started: float = 0.0
     start_at: float = 0.0
+    frozen: ForkServerProcess | None = None
     kills: int = 0
     done: bool = False
 
@@ -267,6 +290,16 @@ class Task:
         )
         self.process.start()
 
+    def leave_frozen(self) -> None:
+        """Start another attempt, since this one does not move."""
+        assert self.process
+        self.frozen, self.process = self.process, None
+
+    @property
+    def whole(self) -> bool:
+        """Whether an attempt came to its end, and none is left behind."""
+        return self.done and self.frozen is None
+
     @property
     def _death(self) -> Death:
         return self.deaths[self.attempt] if self.attempt < len(self.deaths) else Death()
@@ -277,6 +310,14 @@ class Task:
         if self.process is None:
             if not self.done and now >= self.start_at:
                 self.start()
+            elif self.done and self.frozen:
+                if self.frozen.exitcode is None:
+                    # More than once: it may have said that it is about to stop, and not have stopped yet.
+                    with suppress(ProcessLookupError):
+                        os.kill(self.frozen.pid or 0, signal.SIGCONT)
+                else:
+                    self.frozen.close()
+                    self.frozen = None
             return
         if self._death.seconds is not None and now >= self.started + self._death.seconds:
             self.process.kill()
@@ -390,18 +431,21 @@ def test_a_run_whose_tasks_are_killed_is_whole_in_the_end(
         requests = Requests(tmp_path / "requests")
         # In three of four seeds the folder changes all the while.
         changes = sorted(rng.randrange(2 * IMAGES) for _ in range(IMAGES // 20)) if seed % 4 else []
+        if changes:
+            tasks[seed % TASKS].deaths.insert(0, Death(rng.randint(1, IMAGES // TASKS), frozen=True))
         filled = time.monotonic()
         watch = run(tasks, requests, changes, folder, rng)
         ended = time.monotonic()
 
         status = status_of(url, monkeypatch)
         check(folder, watch, tasks, status)
-    kills = sum(task.kills for task in tasks)
+    kills, frozen = sum(task.kills for task in tasks), len(requests.of(f"frozen {seed % TASKS}"))
     corrupt = sum(versions[0].number is None for versions in folder.versions.values())
     reads = requests.of("read")
     figures = {
         "images": len(folder.versions),
         "kills": kills,
+        "frozen": frozen,
         "attempts": sum(task.attempt + 1 for task in tasks),
         "changes": folder.changes.total(),
         "looks": watch.looks,
@@ -413,7 +457,10 @@ def test_a_run_whose_tasks_are_killed_is_whole_in_the_end(
         print(f"\n  seed {seed}:", ", ".join(f"{figure} {name}" for name, figure in figures.items()))  # noqa: T201 - for who tunes it
     # A task that is killed has read some images for nothing, and of those that are corrupt it may have left no word.
     # An image that is replaced is read again, and perhaps once more where that happened between listing and reading.
-    assert len(reads) <= len(set(reads)) + kills * CONCURRENCY + (kills + 1) * corrupt + 2 * folder.changes["replace"]
+    # A task that was frozen goes through its chunk once more: it cannot know that another one has meanwhile.
+    assert len(reads) <= len(set(reads)) + kills * CONCURRENCY + (kills + 1) * corrupt + 2 * folder.changes[
+        "replace"
+    ] + frozen * (IMAGES // TASKS + 1)
 
 
 def run(tasks: list[Task], requests: Requests, changes: list[int], folder: Folder, rng: random.Random) -> Watch:
@@ -433,11 +480,17 @@ def run(tasks: list[Task], requests: Requests, changes: list[int], folder: Folde
     for each in tasks:
         each.start_at = time.monotonic() + rng.random() / 2
     try:
-        while not all(each.done for each in tasks):
+        while not all(each.whole for each in tasks):
             assert time.monotonic() < deadline, f"not whole after {WHOLE_IN_SECONDS} s"
+            known = len(requests.lines)
+            asked = requests.look()
+            for line in requests.lines[known:]:
+                if line.startswith("frozen "):
+                    said, _, thumbnail = line.partition("\t")
+                    tasks[int(said.removeprefix("frozen "))].leave_frozen()
+                    folder.replace_sources_of(thumbnail)
             for each in tasks:
                 each.look(pause=rng.random() / 4)
-            asked = requests.look()
             while changes and changes[0] <= asked:
                 del changes[0]
                 folder.change()
@@ -447,9 +500,9 @@ def run(tasks: list[Task], requests: Requests, changes: list[int], folder: Folde
             time.sleep(0.005)
     finally:
         for each in tasks:
-            if each.process:
-                each.process.kill()
-                each.process.join()
+            for process in filter(None, (each.process, each.frozen)):
+                process.kill()
+                process.join()
     return watch
 
 
