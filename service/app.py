@@ -15,6 +15,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
+from structlog.contextvars import bind_contextvars
 
 from service.errors import (
     BucketNotFound,
@@ -34,8 +35,10 @@ from service.events import NotOurs, decode
 from service.front import HEALTHY
 from service.locations import Hour
 from service.orders import RunRequest, check_run_id
+from service.pipeline import Result
 from service.reports import RunReport
 from service.status import RunList, RunStatus, list_runs, run_status
+from service.traces import Traced
 from service.waiting import in_turn, lines, opened, working
 from service.wiring import Service
 
@@ -89,6 +92,7 @@ def create_app(service: Service) -> FastAPI:
         max_body_size=_MAX_BODY_BYTES,
         redoc_url=None,
     )
+    app.add_middleware(Traced)
     app.exception_handler(ServiceError)(_answer_service_error)
     app.exception_handler(HTTPException)(_answer_no_route)
     app.exception_handler(Exception)(_answer_unforeseen)
@@ -162,6 +166,7 @@ def _serve_status(app: FastAPI, service: Service) -> None:
 def _serve_events(app: FastAPI, service: Service) -> None:
     @app.post(
         "/events",
+        response_model=EventAnswer,
         response_model_exclude_none=True,
         responses={
             400: {"model": ErrorAnswer, "description": "No event at all."},
@@ -169,10 +174,11 @@ def _serve_events(app: FastAPI, service: Service) -> None:
         },
         openapi_extra={"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}},
     )
-    async def events(request: Request, body: Annotated[bytes, Depends(_body)]) -> EventAnswer:
+    async def events(request: Request, body: Annotated[bytes, Depends(_body)]) -> EventAnswer | Response:
         """Thumbnail the one object that an event of Eventarc or Pub/Sub push is about."""
         answer = await _event_answer(service, request.headers, body)
-        log.debug("event", **answer.model_dump(exclude_none=True))
+        if isinstance(answer, EventAnswer):
+            log.debug("event", **answer.model_dump(exclude_none=True))
         return answer
 
 
@@ -208,16 +214,21 @@ def _scheduled_hour(request: Request) -> Hour | None:
         raise InvalidValue(_SCHEDULE_TIME, text, "is not a time with an offset (RFC 3339)") from None
 
 
-async def _event_answer(service: Service, headers: Mapping[str, str], body: bytes) -> EventAnswer:
+async def _event_answer(service: Service, headers: Mapping[str, str], body: bytes) -> EventAnswer | Response:
     try:
         event = decode(headers, body)
     except UnusableEvent as error:
         # Any answer but 2xx would have it delivered again for a day, and change nothing.
-        log.error("event rejected", code=error.code, reason=str(error))
+        log.error("event rejected", outcome=Result.REJECTED, code=error.code, reason=str(error))
         return EventAnswer(outcome="rejected", code=error.code, reason=str(error))
     if isinstance(event, NotOurs):
         return EventAnswer(outcome="ignored", reason=event.reason)
-    outcome = await in_turn(service, partial(service.thumbnailer.handle, event))
+    # Also for the line that the server writes should there be a defect.
+    bind_contextvars(source=str(event.location))
+    try:
+        outcome = await in_turn(service, partial(service.thumbnailer.handle, event))
+    except RetryLater as error:
+        return _answer(error, status_of(error), "image failed", outcome="failed")
     thumbnails = [str(location) for location in outcome.thumbnails]
     return EventAnswer(
         outcome=outcome.result,
@@ -234,13 +245,21 @@ def status_of(error: ServiceError) -> HTTPStatus:
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
-def _answer(error: ServiceError, status: HTTPStatus) -> Response:
+def _answer(error: ServiceError, status: HTTPStatus, message: str = "to be tried again", **said: str) -> Response:
+    """Answer with an error, and log one that may pass; nothing logs what the caller alone can mend.
+
+    Args:
+        error: what happened.
+        status: of the answer.
+        message: the log's.
+        said: further fields for the log.
+    """
     answer = ErrorAnswer(code=error.code, reason=str(error))
     headers = {}
     if isinstance(error, InvalidValue):
         answer.field = error.field
     if isinstance(error, RetryLater):
-        log.warning("to be tried again", code=error.code, reason=str(error))
+        log.warning(message, **said, code=error.code, reason=str(error))
         if error.retry_after is not None:
             headers["Retry-After"] = str(error.retry_after)
     return JSONResponse(answer.model_dump(exclude_none=True), status, headers)

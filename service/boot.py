@@ -39,7 +39,7 @@ def begin() -> Settings:
     """
     give_back_what_is_freed()
     settings = load_settings()
-    configure_logs(settings.log_level, settings.log_format)
+    configure_logs(settings.log_level, settings.log_format, settings.google_cloud_project)
     divert_native_output()
     return settings
 

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from functools import partial
+from contextvars import copy_context
 from threading import Condition
 
 from service.errors import ShuttingDown
@@ -53,12 +53,14 @@ class Flight:
             number = self._taken
             self._in_flight[number] = found
         try:
-            future = self._executor.submit(self._make, found)
+            # The lines of the log that an image causes say whose they are.
+            future = self._executor.submit(copy_context().run, self._make, found)
         except RuntimeError:  # The executor was shut down: the process is about to end.
             with self._changed:
                 del self._in_flight[number]
             return False
-        future.add_done_callback(partial(self._done, number))
+        context = copy_context()
+        future.add_done_callback(lambda done: context.run(self._done, number, done))
         return True
 
     def drain(self, should_stop: Callable[[], bool]) -> None:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from types import FrameType
 
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from service.boot import DONE, TRY_AGAIN, begin, exit_status_of, leave
 from service.errors import ServiceError
@@ -43,6 +44,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, stop)
     try:
         run = service.run(RunRequest())
+        bind_contextvars(run_id=run.order.run_id, task_index=run.order.chunk.index)
         return _finish(run, service)
     except ServiceError as error:
         log.error("run ended", code=error.code, reason=str(error))

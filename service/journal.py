@@ -5,6 +5,7 @@ Nothing here fails a run. A report that storage does not take is worth a line in
 
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from threading import Event, Thread
@@ -185,7 +186,7 @@ class Journal:
             time.sleep(max(0.0, self._last_write + SPACING_SECONDS - time.monotonic()))
             self._write(current())
 
-        self._thread = Thread(target=keep, name="journal", daemon=True)
+        self._thread = Thread(target=copy_context().run, args=(keep,), name="journal", daemon=True)
         self._thread.start()
 
     def end(self) -> None:

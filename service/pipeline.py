@@ -244,7 +244,7 @@ class Thumbnailer:
             yield
 
     def _rejected(self, source: ObjectLocation, error: ImageRejected, bytes_read: int = 0) -> Outcome:
-        log.error("image rejected", source=str(source), code=error.code, reason=str(error))
+        log.error("image rejected", source=str(source), outcome=Result.REJECTED, code=error.code, reason=str(error))
         return Outcome(Result.REJECTED, source, code=error.code, reason=str(error), bytes_read=bytes_read)
 
     def _place(

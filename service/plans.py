@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import groupby, islice, pairwise
@@ -244,8 +245,9 @@ class Planner:
             return [Cut(cut.position, names[cut.skip] if cut.skip < len(names) else group[-1].limit or group[0].name)
                     for cut in group]  # fmt: skip
 
+        context = copy_context()
         try:
-            looked_up = self._executor.map(look_up, groups)
+            looked_up = self._executor.map(lambda group: context.copy().run(look_up, group), groups)
         except RuntimeError:  # The executor was shut down: the process is about to end.
             raise ShuttingDown("the process ended while the run was planned") from None
         for group in looked_up:

@@ -3,13 +3,16 @@
 Images are taken from the listing as they are worked on, and no memory grows with the folder.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from itertools import chain, islice
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from service.costs import Prices
 from service.errors import (
@@ -119,6 +122,10 @@ class Run:
             BucketNotFound: of the input.
             InvalidValue: the run was planned with something else than is asked for now.
         """
+        with self._named_in_log():
+            self._open()
+
+    def _open(self) -> None:
         try:
             self._plan = self._planner.planned()
             if self._plan is None and self.order.chunk.count > 1 and not self.order.dry_run:
@@ -126,9 +133,11 @@ class Run:
         except BucketNotFound as error:
             if self._bucket == self.order.folder.bucket:
                 raise
-            return self._end(error)
+            self._end(error)
+            return
         except RetryLater as error:
-            return self._end(error)
+            self._end(error)
+            return
         if self._plan or self._planning_is_ours:
             if self._plan:
                 images = self._discovered(self._plan.names_of(self.order.chunk))
@@ -139,9 +148,9 @@ class Run:
             except BucketNotFound:
                 raise
             except RetryLater as error:
-                return self._end(error)
+                self._end(error)
+                return
             self._images = chain([] if first is None else [first], images)
-        return None
 
     def work(self, should_stop: Callable[[], bool]) -> None:
         """Thumbnail all images of the chunk; returns when none is in flight any more.
@@ -151,24 +160,41 @@ class Run:
                 `flight.GRACE_SECONDS`, and the report says what was left.
         """
         self._should_stop = should_stop
-        if self._tally.progress().error is None:
-            try:
-                if not self.order.dry_run:
-                    if self._plan:
-                        self._earlier = self._journal.earlier()
-                    self._journal.begin(self._task_report)
-                self._work()
-            except (RetryLater, InvalidValue) as error:
-                self._end(error)
-            self._flight.drain(should_stop)
-        self._ended = True
-        self._journal.end()
-        report = self.report()
-        log.info("run ended", **report.model_dump(exclude={*Lists.model_fields, "estimate"}))
+        with self._named_in_log():
+            if self._tally.progress().error is None:
+                try:
+                    if not self.order.dry_run:
+                        if self._plan:
+                            self._earlier = self._journal.earlier()
+                        self._journal.begin(self._task_report)
+                    self._work()
+                except (RetryLater, InvalidValue) as error:
+                    self._end(error)
+                self._flight.drain(should_stop)
+            self._ended = True
+            self._journal.end()
+            self._log_summary()
 
     def abandon(self) -> None:
         """Note that the process ends while the run hangs in a call to storage."""
-        self._end(ShuttingDown("the process had to end while storage did not answer"))
+        with self._named_in_log():
+            self._end(ShuttingDown("the process had to end while storage did not answer"))
+            self._log_summary()
+
+    def _named_in_log(self) -> AbstractContextManager[None]:
+        """Have every line of the log that this run causes say so, also those from its worker threads."""
+        return bound_contextvars(run_id=self.order.run_id, task_index=self.order.chunk.index)
+
+    def _log_summary(self) -> None:
+        """One line with all counts, once the run is over."""
+        report = self.report()
+        log.log(
+            logging.INFO if report.whole else logging.WARNING,
+            "run ended",
+            outcome=State.WHOLE if report.whole else State.UNFINISHED,
+            attempt=self.order.attempt,
+            **report.model_dump(exclude={*Lists.model_fields, "estimate"}, exclude_none=True),
+        )
 
     def _work(self) -> None:
         """Take what is left of the chunk, image by image.
@@ -311,10 +337,10 @@ class Run:
             else:
                 self._tally.add(outcome, found.generation)
         elif isinstance(outcome, RetryLater):
-            log.warning("image failed", source=str(source), code=outcome.code, reason=str(outcome))
+            log.warning("image failed", source=str(source), outcome="failed", code=outcome.code, reason=str(outcome))
             self._tally.fail(source, outcome)
         else:
-            log.error("defect while thumbnailing", source=str(source), exc_info=outcome)
+            log.error("image failed by a defect", source=str(source), outcome="failed", exc_info=outcome)
             self._tally.fail(source, InternalError("a defect of the service; its log has the traceback"))
 
     def _task_report(self) -> TaskReport:
@@ -338,5 +364,5 @@ class Run:
         )
 
     def _end(self, error: ServiceError) -> None:
-        log.error("run cannot go on", run_id=self.order.run_id, code=error.code, reason=str(error))
+        log.error("run cannot go on", code=error.code, reason=str(error))
         self._tally.end(self.order.folder, error)

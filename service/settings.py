@@ -97,6 +97,7 @@ class Settings(BaseSettings):
     )
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)] = "INFO"
     log_format: Annotated[Literal["json", "console"] | None, BeforeValidator(_lower)] = None
+    google_cloud_project: str | None = None
     prices: Annotated[Prices, NoDecode, PlainValidator(_parse_prices)] = Prices()
     port: Annotated[int, Field(ge=1, le=65535)] = 8080
     cloud_run_task_index: Annotated[int, Field(ge=0)] = 0

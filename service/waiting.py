@@ -6,6 +6,7 @@ import math
 from asyncio import wrap_future
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
+from contextvars import copy_context
 from functools import partial
 from threading import Event
 from typing import Any
@@ -102,7 +103,7 @@ async def in_turn(service: Service, make: Callable[[], Outcome]) -> Outcome:
     ending = ShuttingDown("this instance is shutting down; another one takes the event when it is delivered again")
     if service.stopping.is_set():
         raise ending
-    future = service.images.submit(make)
+    future = service.images.submit(copy_context().run, make)
     task = asyncio.ensure_future(wrap_future(future))
     if not await _settled(task, service, _PLACE_WAIT_SECONDS):
         if service.stopping.is_set():

@@ -15,6 +15,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
     "logs": set(),
+    "traces": {"logs"},
     "locations": {"errors"},
     "chunks": {"errors", "locations"},
     "costs": set(),
@@ -45,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "front": set(),
     "wiring": RUN_PARTS | {"runs", "settings", "specs"},
     "waiting": {"errors", "pipeline", "reports", "runs", "wiring"},
-    "app": CORE | {"pipeline", "orders", "reports", "runs", "front", "status", "waiting", "wiring"},
+    "app": CORE | {"pipeline", "orders", "reports", "runs", "front", "status", "traces", "waiting", "wiring"},
     "job": {"boot", "errors", "orders", "runs", "wiring"},
     "__main__": {"app", "boot", "errors", "front", "settings", "wiring"},
 }
