@@ -3,6 +3,7 @@
 import logging
 import signal
 import sys
+from contextlib import ExitStack
 from socket import socket
 from threading import Event
 from types import FrameType
@@ -52,7 +53,9 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return exit_status_of(error)
     stopping = Event()
-    front = Front(lambda: _load(settings, stopping), stopping.set)
+    ending = ExitStack()
+    ending.callback(stopping.set)
+    front = Front(lambda: _load(settings, stopping, ending), ending.close)
     config = uvicorn.Config(
         front,
         # Cloud Run reaches the container from outside of it.
@@ -74,12 +77,15 @@ def main() -> int:
     return 0
 
 
-def _load(settings: Settings, stopping: Event) -> Application:
-    """Import and build what takes long."""
+def _load(settings: Settings, stopping: Event, ending: ExitStack) -> Application:
+    """Import and build what takes long; add what is to be done at the end."""
     from service.app import create_app  # noqa: PLC0415 - the port is to be open before
     from service.wiring import build  # noqa: PLC0415
 
-    return create_app(build(settings, stopping=stopping))
+    service = build(settings, stopping=stopping)
+    # The rest ends with the process.
+    ending.callback(service.thumbnailer.metrics.close, hurry=True)
+    return create_app(service)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from service.errors import (
 from service.events import NotOurs, decode
 from service.front import HEALTHY
 from service.locations import Hour
+from service.metrics import Door
 from service.orders import RunRequest, check_run_id
 from service.pipeline import Result
 from service.reports import RunReport
@@ -215,20 +216,27 @@ def _scheduled_hour(request: Request) -> Hour | None:
 
 
 async def _event_answer(service: Service, headers: Mapping[str, str], body: bytes) -> EventAnswer | Response:
+    metrics = service.thumbnailer.metrics
     try:
         event = decode(headers, body)
     except UnusableEvent as error:
         # Any answer but 2xx would have it delivered again for a day, and change nothing.
         log.error("event rejected", outcome=Result.REJECTED, code=error.code, reason=str(error))
+        metrics.image(Door.EVENTS, Result.REJECTED)
         return EventAnswer(outcome="rejected", code=error.code, reason=str(error))
     if isinstance(event, NotOurs):
+        metrics.image(Door.EVENTS, Result.IGNORED)
         return EventAnswer(outcome="ignored", reason=event.reason)
     # Also for the line that the server writes should there be a defect.
     bind_contextvars(source=str(event.location))
+    ended = "failed"
     try:
         outcome = await in_turn(service, partial(service.thumbnailer.handle, event))
+        ended = outcome.result
     except RetryLater as error:
         return _answer(error, status_of(error), "image failed", outcome="failed")
+    finally:
+        metrics.image(Door.EVENTS, ended)
     thumbnails = [str(location) for location in outcome.thumbnails]
     return EventAnswer(
         outcome=outcome.result,

@@ -12,6 +12,7 @@ from structlog.contextvars import bind_contextvars
 
 from service.boot import DONE, TRY_AGAIN, begin, exit_status_of, leave
 from service.errors import ServiceError
+from service.metrics import Door
 from service.orders import RunRequest
 from service.runs import Run
 from service.wiring import Service, build
@@ -43,7 +44,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     try:
-        run = service.run(RunRequest())
+        run = service.run(RunRequest(), door=Door.JOB)
         bind_contextvars(run_id=run.order.run_id, task_index=run.order.chunk.index)
         return _finish(run, service)
     except ServiceError as error:

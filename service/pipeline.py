@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from threading import BoundedSemaphore
 
 import structlog
@@ -27,8 +28,9 @@ from service.errors import (
     StorageUnavailable,
 )
 from service.events import Finalized
-from service.locations import Hour, ObjectLocation, OutputFolder
+from service.locations import Hour, ObjectLocation, OutputFolder, starts_like_output
 from service.memory import Budget
+from service.metrics import OFF, Clock, Metrics, Origin, Stage, Write
 from service.selection import SOURCE_KEY, Selection, StoredObject
 from service.specs import ThumbnailSpec
 from service.storage import ObjectStore
@@ -109,6 +111,7 @@ class Thumbnailer:
         limits: Limits,
         *,
         cache_control: str | None = None,
+        metrics: Metrics = OFF,
     ) -> None:
         """Assemble; nothing is asked of the store.
 
@@ -118,8 +121,10 @@ class Thumbnailer:
             outputs: the thumbnails to make of each.
             limits: what is refused, and what may be used at once.
             cache_control: the `Cache-Control` of each thumbnail.
+            metrics: is told what each image takes, and what is written. Not how images end, which callers know.
         """
         self.store = store
+        self.metrics = metrics
         self.selection = selection
         self.outputs = tuple(outputs)
         self.limits = limits
@@ -169,6 +174,8 @@ class Thumbnailer:
                     return self._rejected(found.location, SourceGone("it was deleted after it was listed"))
                 except ImageRejected as error:
                     return self._rejected(found.location, error)
+                if reason := self.selection.objection(found) or self.selection.why_no_image(found):
+                    return Outcome(Result.IGNORED, found.location, reason=reason)
         raise StorageUnavailable(f"cannot read {found.location}: it is replaced each time before it is read")
 
     def outcome_unread(self, found: StoredObject, hour: Hour) -> Outcome | None:
@@ -191,25 +198,43 @@ class Thumbnailer:
     def _make(self, found: StoredObject, hour: Hour, *, overwrite: bool = False) -> Outcome:
         if outcome := self.outcome_unread(found, hour):
             return outcome
+        clock = self.metrics.clock()
+        try:
+            return self._made(found, hour, clock, overwrite=overwrite)
+        finally:
+            clock.end()
+
+    def _made(self, found: StoredObject, hour: Hour, clock: Clock, *, overwrite: bool) -> Outcome:
         bytes_read = 0
+        stage = Stage.WAIT
         try:
             with self._sources.reserve(self._bytes_held(found)):
+                clock.lap(Stage.WAIT)
+                stage = Stage.READ
                 data = self.store.read(found, self.limits.max_source_bytes)
                 bytes_read = len(data)
+                self.metrics.read(bytes_read)
+                clock.lap(Stage.READ)
                 with self._decoders:
+                    clock.lap(Stage.WAIT)
+                    stage = Stage.MAKE
                     pictures = make_thumbnails(
                         data,
                         [output.spec for output in self.outputs],
                         max_pixels=self.limits.max_pixels,
-                        reserve=self._reserve,
+                        reserve=partial(self._reserve, clock),
                     )
                 del data
+            clock.lap(Stage.MAKE)
+            stage = Stage.WRITE
             placed = [
                 self._place(found, hour, output.folder, picture, overwrite=overwrite)
                 for output, picture in zip(self.outputs, pictures, strict=True)
             ]
         except ImageRejected as error:
             return self._rejected(found.location, error, bytes_read)
+        finally:
+            clock.lap(stage)
         return Outcome(
             Result.CREATED if any(place.written for place in placed) else Result.SKIPPED,
             found.location,
@@ -234,13 +259,15 @@ class Thumbnailer:
         return f"images of {self.selection.fence} {selection} to gs://{folder.bucket} {folder.layout}: {specs}"
 
     @contextmanager
-    def _reserve(self, weight: int) -> Iterator[None]:
+    def _reserve(self, clock: Clock, weight: int) -> Iterator[None]:
         if weight > self._decoding.total:
             raise PictureTooLarge(
                 f"decoding it takes {weight / _MEBIBYTE:,.0f} MiB of memory and MEMORY_BUDGET is "
                 f"{self._decoding.total / _MEBIBYTE:,.0f} MiB; give the service more memory"
             )
+        clock.lap(Stage.MAKE)
         with self._decoding.reserve(weight):
+            clock.lap(Stage.WAIT)
             yield
 
     def _rejected(self, source: ObjectLocation, error: ImageRejected, bytes_read: int = 0) -> Outcome:
@@ -299,8 +326,20 @@ class Thumbnailer:
                     return False
                 if_generation = holder.generation
             else:
+                self._measure_write(found, target, picture, Write.REPLACED if if_generation else Write.CREATED)
                 return True
         raise StorageUnavailable(f"cannot write {target}: others keep replacing it")
+
+    def _measure_write(self, found: StoredObject, target: ObjectLocation, picture: Thumbnail, write: Write) -> None:
+        """Count a write, and look whether it is what a loop would write; all that should prevent one came before."""
+        origin = Origin.SMALL if picture.is_whole else Origin.PICTURE
+        location = found.location
+        if SOURCE_KEY in found.metadata or (location.bucket == target.bucket and starts_like_output(location.name)):
+            origin = Origin.OWN
+            log.critical(
+                "a thumbnail was made of the service's own output", source=str(location), thumbnail=str(target)
+            )
+        self.metrics.wrote(len(picture.data), write, origin)
 
 
 def _generation(thumbnail: StoredObject) -> int:

@@ -29,6 +29,7 @@ from service.errors import (
 from service.flight import Flight
 from service.journal import Journal, State, TaskReport
 from service.locations import ALL_NAMES, FolderLocation, Hour, NameRange
+from service.metrics import Door
 from service.orders import RunOrder
 from service.pipeline import Outcome, Result, Thumbnailer
 from service.plans import Plan, Planner, folder_of_run
@@ -46,7 +47,13 @@ class Run:
     """One run over one chunk: `open`, then `work`; `report` at any time, from any thread."""
 
     def __init__(
-        self, order: RunOrder, thumbnailer: Thumbnailer, executor: Executor, window: int, prices: Prices
+        self,
+        order: RunOrder,
+        thumbnailer: Thumbnailer,
+        executor: Executor,
+        window: int,
+        prices: Prices,
+        door: Door = Door.RUN,
     ) -> None:
         """Assemble; nothing is asked of the store.
 
@@ -56,7 +63,9 @@ class Run:
             executor: runs images side by side; shared by the whole process.
             window: how many images this run may have in flight at once.
             prices: for the estimate of a dry run.
+            door: what it came through.
         """
+        self._door = door
         self.order = order
         self._thumbnailer = thumbnailer
         self._store = thumbnailer.store
@@ -264,8 +273,10 @@ class Run:
             for found in batch:
                 if found.location in there:
                     self._tally.skip()
+                    self._measure(Result.SKIPPED)
                 elif problem := known.get((str(found.location), found.generation)):
                     self._tally.reject(problem)
+                    self._measure(Result.REJECTED)
                 else:
                     yield found
 
@@ -331,6 +342,7 @@ class Run:
     def _landed(self, found: StoredObject, outcome: Outcome | BaseException) -> None:
         """Count whatever became of an image."""
         source = found.location
+        self._measure(outcome.result if isinstance(outcome, Outcome) else "failed")
         if isinstance(outcome, Outcome):
             if outcome.result is Result.IGNORED:
                 self._tally.pass_over_after_all(outcome)
@@ -342,6 +354,10 @@ class Run:
         else:
             log.error("image failed by a defect", source=str(source), outcome="failed", exc_info=outcome)
             self._tally.fail(source, InternalError("a defect of the service; its log has the traceback"))
+
+    def _measure(self, outcome: str) -> None:
+        if not self.order.dry_run:
+            self._thumbnailer.metrics.image(self._door, outcome)
 
     def _task_report(self) -> TaskReport:
         report = self.report()

@@ -21,6 +21,7 @@ from service.costs import Prices
 from service.errors import InvalidValue, WrongSettings
 from service.locations import FolderLocation, Layout, check_bucket_name, starts_like_output
 from service.memory import decoding_budget, memory_limit
+from service.metrics import is_installed
 from service.specs import Box, OutputFormat
 
 _MEBIBYTE = 1024 * 1024
@@ -65,6 +66,12 @@ def _check_emulator(value: str) -> str:
     return value
 
 
+def _check_metrics(value: bool) -> bool:  # noqa: FBT001 - as pydantic calls it
+    if value and not is_installed():
+        raise InvalidValue("METRICS", value, "needs the extra 'otel': uv sync --extra otel (the container has it)")
+    return value
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -97,6 +104,7 @@ class Settings(BaseSettings):
     )
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)] = "INFO"
     log_format: Annotated[Literal["json", "console"] | None, BeforeValidator(_lower)] = None
+    metrics: Annotated[bool, AfterValidator(_check_metrics)] = False
     google_cloud_project: str | None = None
     prices: Annotated[Prices, NoDecode, PlainValidator(_parse_prices)] = Prices()
     port: Annotated[int, Field(ge=1, le=65535)] = 8080

@@ -50,6 +50,8 @@ class Thumbnail:
     """The extension of its format, such as `.jpg`; empty where that is the format of the source."""
     width: int
     height: int
+    is_whole: bool
+    """Whether it has as many pixels as its source, which was no larger."""
 
 
 Reserve = Callable[[int], AbstractContextManager[None]]
@@ -92,7 +94,7 @@ def make_thumbnails(
                 # Several times the size of all that follows.
                 picture.close()
             return [
-                _still(_finished(small, size, header, orientation), header.format, spec, was_palette=was_palette)
+                _still(_finished(small, size, header, orientation), header, spec, was_palette=was_palette)
                 for spec, size in zip(specs, sizes, strict=True)
             ]
 
@@ -126,11 +128,9 @@ def _finished(small: Shrinkable, size: tuple[int, int], header: Header, orientat
     return picture if turn is None else picture.transpose(turn)
 
 
-def _still(picture: Image.Image, source_format: str, spec: ThumbnailSpec, *, was_palette: bool) -> Thumbnail:
-    target = _target(source_format, spec, has_alpha=picture.mode == "RGBA")
-    return _thumbnail(
-        picture, source_format, target, spec, encode(picture, target, spec.quality, was_palette=was_palette)
-    )
+def _still(picture: Image.Image, header: Header, spec: ThumbnailSpec, *, was_palette: bool) -> Thumbnail:
+    target = _target(header.format, spec, has_alpha=picture.mode == "RGBA")
+    return _thumbnail(picture, header, target, spec, encode(picture, target, spec.quality, was_palette=was_palette))
 
 
 def _animations(header: Header, specs: Sequence[ThumbnailSpec]) -> list[Thumbnail]:
@@ -149,9 +149,9 @@ def _animations(header: Header, specs: Sequence[ThumbnailSpec]) -> list[Thumbnai
         target = _target(header.format, spec, has_alpha=True)
         if _keeps_frames(header.format, spec) and len(made) > 1:
             data = encode_animation(made, timing, target, spec.quality)
-            thumbnails.append(_thumbnail(made[0], header.format, target, spec, data))
+            thumbnails.append(_thumbnail(made[0], header, target, spec, data))
         else:
-            thumbnails.append(_still(made[0], header.format, spec, was_palette=header.format == "GIF"))
+            thumbnails.append(_still(made[0], header, spec, was_palette=header.format == "GIF"))
     return thumbnails
 
 
@@ -184,7 +184,15 @@ def _target(source_format: str, spec: ThumbnailSpec, *, has_alpha: bool) -> str:
     return "PNG" if has_alpha else "JPEG"
 
 
-def _thumbnail(picture: Image.Image, source_format: str, target: str, spec: ThumbnailSpec, data: bytes) -> Thumbnail:
+def _thumbnail(picture: Image.Image, header: Header, target: str, spec: ThumbnailSpec, data: bytes) -> Thumbnail:
     encoding = ENCODINGS[target]
-    new_extension = "" if target == source_format else encoding.extension
-    return Thumbnail(spec, data, encoding.content_type, new_extension, picture.width, picture.height)
+    return Thumbnail(
+        spec,
+        data,
+        encoding.content_type,
+        new_extension="" if target == header.format else encoding.extension,
+        width=picture.width,
+        height=picture.height,
+        # Turned upright or not.
+        is_whole=sorted(picture.size) == sorted(header.size),
+    )

@@ -7,6 +7,7 @@ from threading import Event
 from service.chunks import Chunk
 from service.costs import Prices
 from service.locations import Hour, OutputFolder
+from service.metrics import OFF, Door, OpenTelemetry
 from service.orders import RunDefaults, RunOrder, RunRequest
 from service.pipeline import Limits, Output, Thumbnailer
 from service.runs import Run
@@ -34,19 +35,21 @@ class Service:
         """The name of the bucket that thumbnails, plans and reports go to."""
         return self.thumbnailer.outputs[0].folder.bucket
 
-    def run(self, request: RunRequest, default_hour: Hour | None = None) -> Run:
+    def run(self, request: RunRequest, default_hour: Hour | None = None, door: Door = Door.RUN) -> Run:
         """Make a run of a request.
 
         Raises:
             InvalidValue, OutsideFence: see `RunOrder.of`.
         """
         order = RunOrder.of(request, self.defaults, default_hour)
-        return Run(order, self.thumbnailer, self.images, self.concurrency, self.prices)
+        return Run(order, self.thumbnailer, self.images, self.concurrency, self.prices, door)
 
     def close(self) -> None:
-        """Take nothing more, and do not wait for what hangs."""
+        """Take nothing more, and do not wait for what hangs; send the last metrics."""
+        told_to_end = self.stopping.is_set()
         self.stopping.set()
         self.images.shutdown(wait=False, cancel_futures=True)
+        self.thumbnailer.metrics.close(hurry=told_to_end)
         self.thumbnailer.store.close()
 
 
@@ -81,6 +84,7 @@ def build(settings: Settings, store: ObjectStore | None = None, stopping: Event 
         outputs,
         Limits(settings.max_source_bytes, settings.max_image_pixels, settings.memory_budget),
         cache_control=settings.cache_control,
+        metrics=OpenTelemetry() if settings.metrics else OFF,
     )
     return Service(
         thumbnailer,

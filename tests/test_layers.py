@@ -9,13 +9,14 @@ import service
 
 ROOT = Path(service.__file__).parent
 
-CORE = {"errors", "locations", "chunks", "selection", "decoding", "thumbnail", "events", "memory"}
+CORE = {"errors", "locations", "chunks", "selection", "decoding", "thumbnail", "events", "memory", "metrics"}
 RUN_PARTS = CORE | {"costs", "storage", "pipeline", "orders", "reports", "plans", "standing", "journal", "flight"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
     "logs": set(),
     "traces": {"logs"},
+    "metrics": set(),
     "locations": {"errors"},
     "chunks": {"errors", "locations"},
     "costs": set(),
@@ -41,13 +42,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "flight": {"errors", "pipeline", "selection"},
     "runs": RUN_PARTS,
     "status": {"errors", "journal", "locations", "plans", "reports", "selection", "storage"},
-    "settings": {"costs", "errors", "locations", "memory", "specs"},
+    "settings": {"costs", "errors", "locations", "memory", "metrics", "specs"},
     "boot": {"errors", "logs", "memory", "settings"},
     "front": set(),
     "wiring": RUN_PARTS | {"runs", "settings", "specs"},
     "waiting": {"errors", "pipeline", "reports", "runs", "wiring"},
     "app": CORE | {"pipeline", "orders", "reports", "runs", "front", "status", "traces", "waiting", "wiring"},
-    "job": {"boot", "errors", "orders", "runs", "wiring"},
+    "job": {"boot", "errors", "metrics", "orders", "runs", "wiring"},
     "__main__": {"app", "boot", "errors", "front", "settings", "wiring"},
 }
 ONLY_THERE = {
@@ -57,6 +58,7 @@ ONLY_THERE = {
     "PIL": {"decoding", "shrinking", "weighing", "colours", "encoding", "thumbnail"},
     "pi_heif": {"decoding"},
     "cloudevents": {"events"},
+    "opentelemetry": {"metrics"},
 }
 MODULES = sorted(path for path in ROOT.glob("*.py"))
 
