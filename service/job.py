@@ -14,6 +14,7 @@ from service.boot import DONE, TRY_AGAIN, begin, exit_status_of, leave
 from service.errors import ServiceError
 from service.metrics import Door
 from service.orders import RunRequest
+from service.progress import watched
 from service.runs import Run
 from service.wiring import Service, build
 
@@ -61,14 +62,17 @@ def _finish(run: Run, service: Service) -> int:
         run.open()
         run.work(service.stopping.is_set)
 
-    worker = ThreadPoolExecutor(1).submit(work)
     deadline = math.inf
-    while not wait([worker], timeout=_POLL_SECONDS).done:
-        if service.stopping.is_set():
-            deadline = min(deadline, time.monotonic() + _LAST_SECONDS)
-        if time.monotonic() >= deadline:
-            run.abandon()
-            return TRY_AGAIN
+    with watched() as show:
+        worker = ThreadPoolExecutor(1).submit(work)
+        while not wait([worker], timeout=_POLL_SECONDS).done:
+            show(run.report(), run.total)
+            if service.stopping.is_set():
+                deadline = min(deadline, time.monotonic() + _LAST_SECONDS)
+            if time.monotonic() >= deadline:
+                run.abandon()
+                return TRY_AGAIN
+        show(run.report(), run.total)
     worker.result()
     return DONE if run.report().whole else TRY_AGAIN
 

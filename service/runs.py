@@ -103,6 +103,11 @@ class Run:
     def _hour_folder(self) -> FolderLocation:
         return FolderLocation(self._bucket, f"{self._hour}/")
 
+    @property
+    def total(self) -> int | None:
+        """How many images the task has, by the plan; None where there is none yet."""
+        return self._plan.sizes[self.order.chunk.index] or None if self._plan else None
+
     def report(self) -> RunReport:
         """How far it is, or how it went."""
         order, progress = self.order, self._tally.progress()

@@ -48,7 +48,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "wiring": RUN_PARTS | {"runs", "settings", "specs"},
     "waiting": {"errors", "pipeline", "reports", "runs", "wiring"},
     "app": CORE | {"pipeline", "orders", "reports", "runs", "front", "status", "traces", "waiting", "wiring"},
-    "job": {"boot", "errors", "metrics", "orders", "runs", "wiring"},
+    "progress": {"reports"},
+    "job": {"boot", "errors", "metrics", "orders", "progress", "runs", "wiring"},
     "__main__": {"app", "boot", "errors", "front", "settings", "wiring"},
 }
 ONLY_THERE = {
