@@ -189,10 +189,10 @@ class Thumbnailer:
                 )
             for output in self.outputs:
                 output.folder.thumbnail(found.location, hour, "", distinct=False)
+            if self.selection.is_undecided(found) and not begins_like_an_image(self.store.read_head(found, HEAD_BYTES)):
+                return Outcome(Result.IGNORED, found.location, reason="not an image by its first bytes")
         except ImageRejected as error:
             return self._rejected(found.location, error)
-        if self.selection.is_undecided(found) and not begins_like_an_image(self.store.read_head(found, HEAD_BYTES)):
-            return Outcome(Result.IGNORED, found.location, reason="not an image by its first bytes")
         return None
 
     def _make(self, found: StoredObject, hour: Hour, *, overwrite: bool = False) -> Outcome:

@@ -5,7 +5,6 @@ created only where none is: whoever has the latest one plans, and the others wai
 """
 
 import json
-import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -134,7 +133,8 @@ class Planner:
         """The number of the latest claim that is known."""
         self._held_until = 0.0
         """When that ends by itself, on this process's clock; when to renew it, where it is ours."""
-        self._holder = secrets.token_hex(8)
+        # The same for every attempt at a task: one that is tried again goes on with the claim of the one before.
+        self._holder = f"task {order.chunk.index}"
 
     def planned(self) -> Plan | None:
         """Return the plan, if there is one.
@@ -168,11 +168,13 @@ class Planner:
         except ObjectNotFound:  # Somebody has removed it.
             self._held_until = time.monotonic()
             return False
-        ours = holder.metadata.get("holder") == self._holder
+        if holder.metadata.get("holder") == self._holder:
+            self._held_until = time.monotonic() + LEASE_SECONDS / 4
+            return True
         # Clocks of two machines may differ: no claim is waited for longer than it can hold.
         left = holder.created + timedelta(seconds=LEASE_SECONDS) - datetime.now(UTC)
         self._held_until = time.monotonic() + min(max(0, left.total_seconds()), LEASE_SECONDS)
-        return ours
+        return False
 
     def wait(self, should_stop: Callable[[], bool]) -> Plan | None:
         """Wait for the plan of somebody else; None if that one has given up, and planning is ours now.

@@ -310,3 +310,11 @@ def test_an_undecided_object_that_is_an_image_by_its_first_bytes_is_thumbnailed(
     assert service.handle(event(picture)).result is Result.CREATED
     assert service.handle(event(text)).result is Result.IGNORED
     assert store.calls == {"head": 2, "read": 1, "write": 1}
+
+
+def test_what_storage_calls_wrong_when_its_first_bytes_are_read_is_rejected() -> None:
+    store = MemoryStore("photos")
+    found = store.put("gs://photos/in/x", b"what", "")
+    store.fault = lambda kind, _: StorageRefused("no such name") if kind == "head" else None
+    outcome = thumbnailer(store, by_content=True).make(found, HOUR)
+    assert (outcome.result, outcome.code) == (Result.REJECTED, "storage_refused")

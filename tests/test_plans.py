@@ -163,7 +163,12 @@ def test_a_claim_whose_answer_was_lost_is_still_ours(store: MemoryStore, executo
     mine = planner(store, executor)
     assert mine.claim()
     assert mine.claim()
-    assert not planner(store, executor).claim()
+    assert not planner(store, executor, order(1)).claim()
+
+
+def test_a_planner_that_is_tried_again_goes_on_at_once(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    assert planner(store, executor, order(2)).claim()
+    assert planner(store, executor, order(2)).claim()
 
 
 def test_planning_ends_when_it_is_told_to(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
@@ -174,7 +179,7 @@ def test_planning_ends_when_it_is_told_to(store: MemoryStore, executor: ThreadPo
 
 def test_waiting_for_a_plan_ends_when_it_is_told_to(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
     assert planner(store, executor).claim()
-    mine = planner(store, executor)
+    mine = planner(store, executor, order(1))
     assert not mine.claim()
     with pytest.raises(ShuttingDown):
         mine.wait(lambda: True)

@@ -73,8 +73,9 @@ def free_port() -> int:
     outside = [port for port in range(_FIRST_PORT, _LAST_PORT + 1) if not low <= port <= high]
     # Below 10000 people and programs have their favourites.
     candidates = [port for port in outside if port >= 10_000] or outside  # noqa: PLR2004 - see the line above
-    secrets.SystemRandom().shuffle(candidates)
-    for port in candidates:
+    # From a random place on: a few are tried, and shuffling all of them would take longer than that.
+    start = secrets.randbelow(len(candidates)) if candidates else 0
+    for port in candidates[start:] + candidates[:start]:
         if _is_free(port):
             return port
     raise LocalWorldError(f"no free TCP port outside the ephemeral range, which is {low} to {high} on this machine")
