@@ -36,6 +36,7 @@ from service.front import HEALTHY
 from service.locations import Hour
 from service.metrics import Door
 from service.orders import RunRequest, check_run_id
+from service.pages import VARY, Pages, wants_page
 from service.pipeline import Result
 from service.reports import RunReport
 from service.status import RunList, RunStatus, list_runs, run_status
@@ -94,6 +95,8 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
     )
     app.add_middleware(Traced)
+    pages = Pages(service) if service.settings.pages else None
+    app.state.pages = pages
     app.exception_handler(ServiceError)(_answer_service_error)
     app.exception_handler(HTTPException)(_answer_no_route)
     app.exception_handler(Exception)(_answer_unforeseen)
@@ -105,8 +108,10 @@ def create_app(service: Service) -> FastAPI:
         return HEALTHY
 
     _serve_run(app, service)
-    _serve_status(app, service)
+    _serve_status(app, service, pages)
     _serve_events(app, service)
+    if pages:
+        pages.add_to(app)
     return app
 
 
@@ -133,7 +138,7 @@ def _serve_run(app: FastAPI, service: Service) -> None:
         try:
             await opened(ordered, service)
         except BucketNotFound as error:
-            return _answer(error, HTTPStatus.NOT_FOUND)
+            return _answer(request, error, HTTPStatus.NOT_FOUND)
         if NDJSON in request.headers.get("accept", "").lower():
             return StreamingResponse(lines(ordered, service), media_type=NDJSON)
         async with aclosing(working(ordered, service)) as reports:
@@ -148,20 +153,30 @@ def _serve_run(app: FastAPI, service: Service) -> None:
         )
 
 
-def _serve_status(app: FastAPI, service: Service) -> None:
-    @app.get("/runs", responses={503: {"model": ErrorAnswer}})
-    def runs() -> RunList:
-        """Return the latest runs, newest first."""
-        return list_runs(service.thumbnailer.store, service.output_bucket)
+def _serve_status(app: FastAPI, service: Service, pages: Pages | None) -> None:
+    store, bucket = service.thumbnailer.store, service.output_bucket
+    vary = VARY if pages else {}
 
+    @app.head("/runs", include_in_schema=False, response_model=RunList)
+    @app.get("/runs", response_model=RunList, responses={503: {"model": ErrorAnswer}})
+    def runs(request: Request, response: Response) -> RunList | Response:
+        """Return the latest runs, newest first."""
+        found = list_runs(store, bucket)
+        response.headers.update(vary)
+        return pages.runs(found) if pages and wants_page(request) else found
+
+    @app.head("/runs/{run_id}", include_in_schema=False, response_model=RunStatus)
     @app.get(
         "/runs/{run_id}",
+        response_model=RunStatus,
         response_model_exclude_none=True,
         responses={404: {"model": ErrorAnswer, "description": "No such run."}, 503: {"model": ErrorAnswer}},
     )
-    def one_run(run_id: str) -> RunStatus:
+    def one_run(run_id: str, request: Request, response: Response) -> RunStatus | Response:
         """How far a run is: the sum of what its tasks have reported."""
-        return run_status(service.thumbnailer.store, service.output_bucket, check_run_id(run_id))
+        found = run_status(store, bucket, check_run_id(run_id))
+        response.headers.update(vary)
+        return pages.run(found) if pages and wants_page(request) else found
 
 
 def _serve_events(app: FastAPI, service: Service) -> None:
@@ -177,7 +192,7 @@ def _serve_events(app: FastAPI, service: Service) -> None:
     )
     async def events(request: Request, body: Annotated[bytes, Depends(_body)]) -> EventAnswer | Response:
         """Thumbnail the one object that an event of Eventarc or Pub/Sub push is about."""
-        answer = await _event_answer(service, request.headers, body)
+        answer = await _event_answer(service, request, body)
         if isinstance(answer, EventAnswer):
             log.debug("event", **answer.model_dump(exclude_none=True))
         return answer
@@ -215,10 +230,10 @@ def _scheduled_hour(request: Request) -> Hour | None:
         raise InvalidValue(_SCHEDULE_TIME, text, "is not a time with an offset (RFC 3339)") from None
 
 
-async def _event_answer(service: Service, headers: Mapping[str, str], body: bytes) -> EventAnswer | Response:
+async def _event_answer(service: Service, request: Request, body: bytes) -> EventAnswer | Response:
     metrics = service.thumbnailer.metrics
     try:
-        event = decode(headers, body)
+        event = decode(request.headers, body)
     except UnusableEvent as error:
         # Any answer but 2xx would have it delivered again for a day, and change nothing.
         log.error("event rejected", outcome=Result.REJECTED, code=error.code, reason=str(error))
@@ -234,7 +249,7 @@ async def _event_answer(service: Service, headers: Mapping[str, str], body: byte
         outcome = await in_turn(service, partial(service.thumbnailer.handle, event))
         ended = outcome.result
     except RetryLater as error:
-        return _answer(error, status_of(error), "image failed", outcome="failed")
+        return _answer(request, error, status_of(error), "image failed", outcome="failed")
     finally:
         metrics.image(Door.EVENTS, ended)
     thumbnails = [str(location) for location in outcome.thumbnails]
@@ -253,10 +268,13 @@ def status_of(error: ServiceError) -> HTTPStatus:
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
-def _answer(error: ServiceError, status: HTTPStatus, message: str = "to be tried again", **said: str) -> Response:
+def _answer(
+    request: Request, error: ServiceError, status: HTTPStatus, message: str = "to be tried again", **said: str
+) -> Response:
     """Answer with an error, and log one that may pass; nothing logs what the caller alone can mend.
 
     Args:
+        request: a browser's gets a page.
         error: what happened.
         status: of the answer.
         message: the log's.
@@ -270,22 +288,28 @@ def _answer(error: ServiceError, status: HTTPStatus, message: str = "to be tried
         log.warning(message, **said, code=error.code, reason=str(error))
         if error.retry_after is not None:
             headers["Retry-After"] = str(error.retry_after)
-    return JSONResponse(answer.model_dump(exclude_none=True), status, headers)
+    return _problem(request, answer, status, headers)
 
 
-async def _answer_service_error(_: Request, error: ServiceError) -> Response:
-    return _answer(error, status_of(error))
+def _problem(request: Request, answer: ErrorAnswer, status: int, headers: Mapping[str, str]) -> Response:
+    """Say it as a page to a browser, in JSON to a program."""
+    pages: Pages | None = request.app.state.pages
+    if pages and wants_page(request):
+        return pages.problem(status, answer.code, answer.reason, headers)
+    vary = VARY if pages else {}
+    return JSONResponse(answer.model_dump(exclude_none=True), status, {**vary, **headers})
+
+
+async def _answer_service_error(request: Request, error: ServiceError) -> Response:
+    return _answer(request, error, status_of(error))
 
 
 async def _answer_no_route(request: Request, error: HTTPException) -> Response:
     reason = f"{request.method} {request.url.path}: {error.detail}. The doors are POST /run and POST /events; see /docs"
-    answer = ErrorAnswer(code="no_route", reason=reason)
-    return JSONResponse(answer.model_dump(exclude_none=True), error.status_code, error.headers)
+    return _problem(request, ErrorAnswer(code="no_route", reason=reason), error.status_code, error.headers or {})
 
 
-async def _answer_unforeseen(_: Request, __: Exception) -> Response:
+async def _answer_unforeseen(request: Request, _: Exception) -> Response:
     """The server logs the traceback; the caller gets none of it."""
-    return JSONResponse(
-        {"code": "internal_error", "reason": "a defect of the service; its log has the traceback"},
-        HTTPStatus.INTERNAL_SERVER_ERROR,
-    )
+    answer = ErrorAnswer(code="internal_error", reason="a defect of the service; its log has the traceback")
+    return _problem(request, answer, HTTPStatus.INTERNAL_SERVER_ERROR, {})

@@ -107,6 +107,7 @@ class Settings(BaseSettings):
     metrics: Annotated[bool, AfterValidator(_check_metrics)] = False
     google_cloud_project: str | None = None
     prices: Annotated[Prices, NoDecode, PlainValidator(_parse_prices)] = Prices()
+    pages: bool = True
     port: Annotated[int, Field(ge=1, le=65535)] = 8080
     cloud_run_task_index: Annotated[int, Field(ge=0)] = 0
     cloud_run_task_count: Annotated[int, Field(ge=1)] = 1

@@ -8,8 +8,10 @@ import os
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
@@ -50,8 +52,19 @@ and within a Cloud Scheduler deadline of 180 s.
 
 _PAGE_SIZE = 1000
 _SOURCE_FIELDS = "items(name,size,generation,contentType,contentEncoding,timeCreated,metadata),nextPageToken"
+_FOLDER_FIELDS = "prefixes,nextPageToken"
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Folders directly in a folder."""
+
+    names: tuple[str, ...]
+    """Whole prefixes, in the order of their UTF-8 bytes, each with a slash at the end."""
+    whole: bool
+    """Whether these are all of them."""
 
 
 class ObjectStore(Protocol):
@@ -76,6 +89,27 @@ class ObjectStore(Protocol):
 
         Raises:
             BucketNotFound: at the first object.
+        """
+        ...
+
+    def list_first(self, folder: FolderLocation, names: NameRange, count: int) -> list[StoredObject]:
+        """Return the first live objects of a folder; fewer than `count`, a thousand at most, where there are no more.
+
+        Raises:
+            BucketNotFound: there is no such bucket.
+        """
+        ...
+
+    def list_folders(self, folder: FolderLocation, names: NameRange, *, requests: int) -> Folders:
+        """Return the folders directly in a folder.
+
+        Args:
+            folder: which one.
+            names: only those with an object in this range.
+            requests: how many are made at most. Each is for a thousand folders, and objects beside them.
+
+        Raises:
+            BucketNotFound: there is no such bucket.
         """
         ...
 
@@ -182,6 +216,45 @@ class CloudStore:
                     # Not every emulator knows globs.
                     if glob is None or PurePosixPath(resource["name"]).match(glob):
                         yield _described(folder.bucket, resource)
+
+    def list_first(self, folder: FolderLocation, names: NameRange, count: int) -> list[StoredObject]:
+        """See `ObjectStore`."""
+        with _translated("list", folder, missing=BucketNotFound):
+            listed = self._client.list_blobs(
+                folder.bucket,
+                max_results=count,
+                prefix=folder.prefix or None,
+                start_offset=names.start or None,
+                end_offset=names.end,
+                page_size=_PAGE_SIZE,
+                fields=_SOURCE_FIELDS,
+                timeout=_TIMEOUT,
+                retry=_RETRY,
+            )
+            return [
+                _described(folder.bucket, resource)
+                for page in listed.pages
+                for resource in (page.raw_page or {}).get("items", ())
+            ]
+
+    def list_folders(self, folder: FolderLocation, names: NameRange, *, requests: int) -> Folders:
+        """See `ObjectStore`."""
+        with _translated("list", folder, missing=BucketNotFound):
+            listed = self._client.list_blobs(
+                folder.bucket,
+                prefix=folder.prefix or None,
+                delimiter="/",
+                start_offset=names.start or None,
+                end_offset=names.end,
+                page_size=_PAGE_SIZE,
+                fields=_FOLDER_FIELDS,
+                timeout=_TIMEOUT,
+                retry=_RETRY,
+            )
+            found = set[str]()
+            for page in islice(listed.pages, requests):
+                found.update((page.raw_page or {}).get("prefixes", ()))
+            return Folders(tuple(sorted(found)), whole=listed.next_page_token is None)
 
     def stat(self, location: ObjectLocation, generation: int | None = None) -> StoredObject:
         """See `ObjectStore`."""

@@ -29,6 +29,7 @@ class Service:
     prices: Prices
     stopping: Event
     """Set once the process was told to end."""
+    settings: Settings
 
     @property
     def output_bucket(self) -> str:
@@ -99,4 +100,5 @@ def build(settings: Settings, store: ObjectStore | None = None, stopping: Event 
         settings.concurrency,
         settings.prices,
         stopping or Event(),
+        settings,
     )

@@ -4,13 +4,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from itertools import count, islice
 from pathlib import PurePosixPath
 from threading import RLock
 
 from service.errors import BucketNotFound, NameTaken, ObjectNotFound, ServiceError
 from service.locations import ALL_NAMES, BOOKKEEPING_FOLDER, FolderLocation, NameRange, ObjectLocation
 from service.selection import StoredObject
+from service.storage import Folders
 
 EPOCH = datetime(2025, 12, 3, 15, 0, tzinfo=UTC)
 
@@ -94,6 +95,18 @@ class MemoryStore:
                 continue
             if glob is None or PurePosixPath(name).match(glob):
                 yield held.described
+
+    def list_first(self, folder: FolderLocation, names: NameRange, count: int) -> list[StoredObject]:
+        return list(islice(self.list_objects(folder, names), count))
+
+    def list_folders(self, folder: FolderLocation, names: NameRange, *, requests: int) -> Folders:
+        # As Cloud Storage does it: of each request a thousand entries, be they folders or objects.
+        entries: dict[str, bool] = {}
+        for found in self.list_objects(folder, names):
+            below, slash, _ = found.location.name.removeprefix(folder.prefix).partition("/")
+            entries[folder.prefix + below + slash] = bool(slash)
+        seen = list(entries.items())[: requests * 1000]
+        return Folders(tuple(name for name, is_folder in seen if is_folder), whole=len(seen) == len(entries))
 
     def stat(self, location: ObjectLocation, generation: int | None = None) -> StoredObject:
         self._called("stat", location)

@@ -21,7 +21,7 @@ from service.errors import (
     StorageRefused,
     StorageUnavailable,
 )
-from service.locations import FolderLocation, ObjectLocation
+from service.locations import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
 from service.selection import StoredObject
 from service.storage import CloudStore, ObjectStore
 from tests.fakes import MemoryStore
@@ -78,6 +78,53 @@ def test_a_folder_is_listed_in_the_order_of_its_names_bytes(store: ObjectStore, 
         write(store, bucket, name)
     listed = [found.location.name for found in store.list_objects(FolderLocation(bucket, "in/"))]
     assert listed == sorted(names, key=str.encode)
+
+
+def test_the_first_objects_of_a_range_are_listed_and_no_more(store: ObjectStore, bucket: str) -> None:
+    names = [f"in/{letter}.jpg" for letter in "abcdef"]
+    for name in [*names, "index/x.jpg"]:
+        write(store, bucket, name)
+
+    def first(start: str, count: int) -> list[str]:
+        listed = store.list_first(FolderLocation(bucket, "in/"), NameRange(start), count)
+        return [found.location.name for found in listed]
+
+    assert first("", 2) == names[:2]
+    assert first("in/c.jpg", 2) == names[2:4]
+    assert first("in/c.jpg", 100) == names[2:]
+    assert first("in/z", 2) == []
+    with pytest.raises(BucketNotFound):
+        store.list_first(FolderLocation("no-such-bucket"), NameRange(), 1)
+
+
+def test_folders_are_listed_without_what_is_in_them(store: ObjectStore, bucket: str) -> None:
+    for name in ("a.jpg", "b/1.jpg", "b/2.jpg", "b/c/3.jpg", "é/4.jpg", "z/5.jpg", "z"):
+        write(store, bucket, name)
+
+    def folders(prefix: str = "", names: NameRange = ALL_NAMES) -> tuple[str, ...]:
+        found = store.list_folders(FolderLocation(bucket, prefix), names, requests=5)
+        assert found.whole
+        return found.names
+
+    assert folders() == ("b/", "z/", "é/")
+    assert folders("b/") == ("b/c/",)
+    assert folders(names=NameRange("a", "c")) == ("b/",)
+    assert folders(names=NameRange("b0", "z")) == ()
+    assert folders(names=NameRange("", "b")) == ()
+    with pytest.raises(BucketNotFound):
+        store.list_folders(FolderLocation("no-such-bucket"), ALL_NAMES, requests=1)
+
+
+def test_a_search_for_folders_ends_after_so_many_requests(
+    cloud: CloudStore, proxy: Proxy, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.storage._PAGE_SIZE", 2)
+    for index in range(7):
+        write(cloud, bucket, f"{index}.jpg")
+    proxy.requests.clear()
+    assert not cloud.list_folders(FolderLocation(bucket), ALL_NAMES, requests=3).whole
+    assert proxy.requests["list"] == 3
+    assert cloud.list_folders(FolderLocation(bucket), ALL_NAMES, requests=4).whole
 
 
 def test_a_write_that_expects_nothing_does_not_replace(store: ObjectStore, bucket: str) -> None:
