@@ -1,8 +1,7 @@
 """What tests over real HTTP share: the storage emulator, a bucket of one's own, a proxy, the served application."""
 
 import itertools
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any, Protocol
 
@@ -15,6 +14,7 @@ from service.app import create_app
 from service.demo.emulators import free_port, local_client, make_bucket, storage_emulator, upload
 from service.settings import Settings
 from service.wiring import Service, build
+from tests.looking import served
 from tests.proxy import Proxy, proxied
 
 _numbers = itertools.count()
@@ -81,30 +81,9 @@ def serve(proxy: Proxy, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterato
                 uvicorn.Config(create_app(service), host="127.0.0.1", port=port, log_config=None, access_log=False)
             )
             stack.callback(service.close)
-            stack.callback(_started(server))
+            stack.enter_context(served(server))
             client = stack.enter_context(local_client())
             client.base_url = httpx.URL(f"http://127.0.0.1:{port}")
             return client, service
 
         yield serve
-
-
-def _started(server: uvicorn.Server) -> Callable[[], None]:
-    """Run a server in a thread; return what stops it."""
-    thread = threading.Thread(target=server.run)
-    up = threading.Event()
-    original = server.startup
-
-    async def startup(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own
-        await original(*args, **kwargs)
-        up.set()
-
-    server.startup = startup  # type: ignore[method-assign]  # the only way to know when it listens
-    thread.start()
-    assert up.wait(20)
-
-    def stop() -> None:
-        server.should_exit = True
-        thread.join()
-
-    return stop
