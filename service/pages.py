@@ -11,6 +11,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import ClassVar
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from starlette.datastructures import MutableHeaders
@@ -22,7 +23,7 @@ from service.glance import doors, own_address, settings_in_force
 from service.locations import Hour
 from service.sheets import MAX_IMAGE_BYTES, PAGE_SIZE, contact_sheet, find_thumbnail, newest_hours
 from service.status import RunList, RunStatus, list_runs
-from service.wiring import Service
+from service.wiring import IMAGES_ON_PAGES, Service
 
 VARY = {"Vary": "Accept"}
 
@@ -84,6 +85,7 @@ class Pages:
         self._store = service.thumbnailer.store
         self._bucket = service.output_bucket
         self._settings = service.settings
+        self._images = CapacityLimiter(IMAGES_ON_PAGES)
 
     def add_to(self, app: FastAPI) -> None:
         """Serve them at their addresses; those of runs are in `app.py`, which has the same in JSON."""
@@ -150,7 +152,13 @@ class Pages:
             height=max(box.height for box in sizes),
         )
 
-    def _image(self, request: Request, hour: str, name: str, generation: str | None = None) -> Response:
+    async def _image(self, request: Request, hour: str, name: str, generation: str | None = None) -> Response:
+        # A contact sheet asks for hundreds at once. Should storage hang, the threads of all else are still free.
+        return await to_thread.run_sync(
+            self._image_answer, request, hour, name, generation, abandon_on_cancel=True, limiter=self._images
+        )
+
+    def _image_answer(self, request: Request, hour: str, name: str, generation: str | None) -> Response:
         found, content_type = find_thumbnail(self._store, self._bucket, hour, name, _generation(generation))
         headers = {
             "ETag": f'"{found.generation}"',

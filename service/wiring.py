@@ -16,6 +16,9 @@ from service.settings import Settings
 from service.specs import ThumbnailSpec
 from service.storage import CloudStore, ObjectStore
 
+IMAGES_ON_PAGES = 16
+"""How many images for people are read at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
@@ -80,7 +83,7 @@ def build(settings: Settings, store: ObjectStore | None = None, stopping: Event 
     ]
     thumbnailer = Thumbnailer(
         # Two connections more than images: for listings.
-        store or CloudStore(settings.concurrency + 2),
+        store or CloudStore(settings.concurrency + 2 + (IMAGES_ON_PAGES if settings.pages else 0)),
         Selection(settings.input_folder, settings.destination_bucket, by_content=settings.image_detection == "content"),
         outputs,
         Limits(settings.max_source_bytes, settings.max_image_pixels, settings.memory_budget),

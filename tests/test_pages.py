@@ -6,7 +6,10 @@ Object names, sources, reasons are hostile text, and so is every address.
 import json
 import re
 import shlex
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from urllib.parse import parse_qs, quote, urlsplit
@@ -508,6 +511,19 @@ class TestImage:
         monkeypatch.setattr("service.sheets.MAX_IMAGE_BYTES", 10)
         put_thumbnail(looked.store, "a.jpg")
         assert looked.ask(f"/hours/{HOUR}/a.jpg").status == 404
+
+    def test_that_storage_does_not_hand_out_keeps_nobody_from_anything_else(self, looked: Looked) -> None:
+        put_thumbnail(looked.store, "a.jpg")
+        go_on = threading.Event()
+        looked.store.fault = lambda kind, _: None if kind != "read" or go_on.wait(20) else StorageUnavailable("late")
+        with ThreadPoolExecutor(60) as readers:
+            answers = [readers.submit(looked.ask, f"/hours/{HOUR}/a.jpg") for _ in range(60)]
+            while looked.store.calls["read"] < 16:
+                time.sleep(0.01)
+            assert looked.page("/").status == looked.ask("/runs").status == 200
+            assert looked.store.calls["read"] == 16
+            go_on.set()
+            assert {answer.result().body for answer in answers} == {SMALL}
 
     @pytest.mark.parametrize("generation", ["", "x", "-1", "1e3", "٣", str(2**63), "9" * 500, "1%0A"])
     def test_of_what_is_no_generation_is_not_there(self, looked: Looked, generation: str) -> None:

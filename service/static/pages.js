@@ -92,6 +92,7 @@ function follow(run) {
     const answer = await fetch(location.pathname, { headers: { Accept: "text/html" }, cache: "no-store" });
     if (!answer.ok) return;
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const state = page.querySelector(".state").textContent;
     let all = true;
     for (const old of run.querySelectorAll("[data-part]")) {
       const fresh = page.getElementById(old.id);
@@ -100,7 +101,7 @@ function follow(run) {
       if (old.contains(document.activeElement)) all = false;
       else old.replaceWith(fresh);
     }
-    if (run.dataset.state !== status.state) say(page.querySelector(".state").textContent);
+    if (run.dataset.state !== status.state) say(state);
     run.dataset.state = status.state;
     parts = all ? wanted : null;
   }
