@@ -7,14 +7,13 @@ from typing import Any, Protocol
 
 import httpx
 import pytest
-import uvicorn
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from service.app import create_app
-from service.demo.emulators import free_port, local_client, make_bucket, storage_emulator, upload
+from service.demo.emulators import local_client, make_bucket, storage_emulator, upload
 from service.settings import Settings
 from service.wiring import Service, build
-from tests.looking import served
+from tests.looking import serving
 from tests.proxy import Proxy, proxied
 
 _numbers = itertools.count()
@@ -76,14 +75,10 @@ def serve(proxy: Proxy, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterato
         def serve(**settings: Any) -> tuple[httpx.Client, Service]:  # noqa: ANN401 - whatever a setting is
             monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
             service = build(Settings(**({"input_folder": f"gs://{bucket}/in"} | settings)))
-            port = free_port()
-            server = uvicorn.Server(
-                uvicorn.Config(create_app(service), host="127.0.0.1", port=port, log_config=None, access_log=False)
-            )
             stack.callback(service.close)
-            stack.enter_context(served(server))
+            url = stack.enter_context(serving(create_app(service)))
             client = stack.enter_context(local_client())
-            client.base_url = httpx.URL(f"http://127.0.0.1:{port}")
+            client.base_url = httpx.URL(url)
             return client, service
 
         yield serve

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import uvicorn
+from fastapi import FastAPI
 
 from service.app import create_app
 from service.demo.emulators import free_port
@@ -132,17 +133,16 @@ class Looked:
 def looking(store: MemoryStore, **settings: Any) -> Iterator[Looked]:  # noqa: ANN401 - whatever a setting is
     """Serve the application over a store in memory."""
     service = build(Settings(**({"input_folder": "gs://photos/in"} | settings)), store)
-    port = free_port()
-    config = uvicorn.Config(create_app(service), host="127.0.0.1", port=port, log_config=None, access_log=False)
-    server = uvicorn.Server(config)
-    with served(server):
-        yield Looked(f"http://127.0.0.1:{port}", store, service)
+    with serving(create_app(service)) as url:
+        yield Looked(url, store, service)
     service.close()
 
 
 @contextmanager
-def served(server: uvicorn.Server) -> Iterator[None]:
-    """Run a server in a thread."""
+def serving(app: FastAPI) -> Iterator[str]:
+    """Serve an application from a thread; yield its address."""
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run)
     up = threading.Event()
     original = server.startup
@@ -155,7 +155,7 @@ def served(server: uvicorn.Server) -> Iterator[None]:
     thread.start()
     try:
         assert up.wait(20)
-        yield
+        yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
         thread.join()

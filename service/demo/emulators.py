@@ -106,15 +106,20 @@ def local_client(timeout: float = 60) -> httpx.Client:
 
 @contextmanager
 def storage_emulator(
-    *, pubsub: str | None = None, topic: str = "uploads", project: str = "demo-project"
+    *,
+    pubsub: str | None = None,
+    topic: str = "uploads",
+    project: str = "demo-project",
+    objects: Path | None = None,
 ) -> Iterator[str]:
-    """Run an empty fake-gcs-server in memory and yield its URL, `http://127.0.0.1:PORT`.
+    """Run a fake-gcs-server and yield its URL, `http://127.0.0.1:PORT`.
 
     Args:
         pubsub: `host:port` of a Pub/Sub emulator that is told of every object written.
         topic: where it is told. It has to exist before the first object is written; what is published to a topic
             that does not exist is lost.
         project: the topic's.
+        objects: a folder with a folder for each bucket; None for a server that is empty, and keeps all in memory.
 
     Raises:
         LocalWorldError: it does not start.
@@ -125,8 +130,9 @@ def storage_emulator(
     with TemporaryDirectory(prefix="fake-gcs-", ignore_cleanup_errors=True) as directory:
         folder = Path(directory)
         command = [
-            *(str(_storage_binary()), "-scheme", "http", "-backend", "memory", "-host", _HOST, "-port", str(port)),
-            *("-external-url", url, "-log-level", "error", "-filesystem-root", str(folder / "objects")),
+            *(str(_storage_binary()), "-scheme", "http", "-host", _HOST, "-port", str(port), "-external-url", url),
+            *("-log-level", "error", "-backend", "filesystem" if objects else "memory"),
+            *("-filesystem-root", str(objects or folder / "objects")),
         ]
         if pubsub is not None:
             command += ["-event.pubsub-project-id", project, "-event.pubsub-topic", topic, "-event.list", "finalize"]
