@@ -12,18 +12,17 @@ from typing import Any
 import httpx
 import pytest
 import urllib3
-import uvicorn
 from google.cloud.storage.retry import DEFAULT_RETRY
 from PIL import Image
 
 from service.app import create_app
-from service.demo.emulators import download, free_port, list_objects, local_client, make_bucket, upload
+from service.demo.emulators import download, list_objects, local_client, make_bucket, upload
 from service.locations import BOOKKEEPING_FOLDER
 from service.settings import Settings
 from service.storage import CloudStore
 from service.wiring import Service, build
-from tests.conftest import _started
 from tests.images import encoded, opened
+from tests.looking import serving
 from tests.proxy import Fault, Harm, Proxy, proxied
 
 FAULTS: list[Fault] = [503, 429, Harm.RESET_BEFORE, Harm.RESET_AFTER, Harm.CUT, Harm.STALL]
@@ -119,25 +118,24 @@ class Case:
         return [name for name in names if name.startswith("task-")]
 
 
+_worlds = itertools.count()
+
+
 @pytest.fixture(scope="module")
 def world(emulator: str) -> Iterator[Callable[[], Case]]:
     """A server with storage behind a proxy; to start one for each of a hundred tests takes most of their time."""
-    make_bucket(emulator, "faulty")
+    # A module's fixture may be made again where tests move between workers.
+    bucket = f"faulty-{next(_worlds)}"
+    make_bucket(emulator, bucket)
     numbers = itertools.count()
     with proxied(emulator) as proxy, pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
-        service = build(Settings(input_folder="gs://faulty/in"))
-        port = free_port()
-        app = create_app(service)
-        stack.callback(
-            _started(
-                uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False))
-            )
-        )
+        service = build(Settings(input_folder=f"gs://{bucket}/in"))
+        url = stack.enter_context(serving(create_app(service)))
         client = stack.enter_context(local_client())
-        client.base_url = httpx.URL(f"http://127.0.0.1:{port}")
+        client.base_url = httpx.URL(url)
 
-        yield lambda: Case(client, service, proxy, emulator, "faulty", next(numbers))
+        yield lambda: Case(client, service, proxy, emulator, bucket, next(numbers))
 
 
 @pytest.fixture
