@@ -75,7 +75,7 @@ def _size(size: int) -> str:
         value /= _KIBIBYTE
         if value < _KIBIBYTE:
             return f"{value:.1f} {unit}" if value < 100 else f"{value:.0f} {unit}"  # noqa: PLR2004 - three digits
-    return f"{value / _KIBIBYTE:,.1f} TiB"
+    return f"{_number(round(value / _KIBIBYTE, 1))} TiB"
 
 
 def _duration(seconds: float) -> str:

@@ -102,7 +102,7 @@ def newest_hours(store: ObjectStore, bucket: str, count: int, before: Hour | Non
         complete = complete and found.whole
         hours += sorted(_hours(found.names), key=str, reverse=True)
         end = start
-        if len(hours) > count or start == _FIRST_NAME:
+        if len(hours) > count:
             break
     return Hours(tuple(hours[:count]), more=len(hours) > count, complete=complete)
 

@@ -16,6 +16,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request, expect, sync_playwright
 
+from service import rendering
 from service.wiring import Service
 from tests.conftest import Put, Serve
 from tests.images import jpeg
@@ -356,3 +357,14 @@ def test_a_page_that_is_not_there_says_so(filled: Filled, tab: Open) -> None:
     assert len(reader.troubles) == 3
     assert all("Failed to load resource" in one for one in reader.troubles)
     reader.troubles.clear()
+
+
+def test_figures_read_the_same_from_the_server_and_from_the_script(filled: Filled, tab: Open) -> None:
+    client, _ = filled
+    page = tab(client).open("/")
+    for value in (0, 1, 812, 1023, 1024, 3481, 102_349, 2**20 - 1, 2**20, 5_300_000_000, 7 * 2**40):
+        assert page.evaluate(f"size({value})") == rendering._size(value)
+    for seconds in (0, 0.4, 59.4, 59.6, 60, 125, 3599, 3600, 12_000, 4_000_000):
+        assert page.evaluate(f"duration({seconds})") == rendering._duration(seconds)
+    for figure in (0, 1, 0.0, 12.0, 17.3, 1234.5, 1_234_567):
+        assert page.evaluate(f"number({figure})") == rendering._number(figure)

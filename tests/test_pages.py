@@ -265,6 +265,14 @@ class TestHours:
         assert [one.text.split()[0] for one in page.all("a") if "/hours/" in one.attributes["href"]] == found
         assert looked.store.calls["list"] <= 6
 
+    def test_before_the_first_of_all_there_are_none(self, looked: Looked) -> None:
+        self.put(looked.store, datetime(1, 1, 1, 3, tzinfo=UTC), datetime(1, 1, 1, 4, tzinfo=UTC))
+        looked.store.put("gs://photos/00010101T03Z/a.jpg", b"")
+        page = looked.page("/hours?before=00010201T00Z").html
+        assert page.all("a", href="/hours/00010101T03Z")
+        assert "There are none before that." in looked.page("/hours?before=00010101T00Z").html.one("main").text
+        assert looked.page("/hours?before=20251203").status == 422
+
     def test_that_hide_behind_too_many_objects_are_not_looked_for_for_ever(self, looked: Looked) -> None:
         for index in range(3100):
             looked.store.put(f"gs://photos/20250101_{index:05}.jpg", b"")
