@@ -177,9 +177,9 @@ class Run:
         with self._named_in_log():
             if self._tally.progress().error is None:
                 try:
+                    if self._plan:
+                        self._earlier = self._journal.earlier()
                     if not self.order.dry_run:
-                        if self._plan:
-                            self._earlier = self._journal.earlier()
                         self._journal.begin(self._task_report)
                     self._work()
                 except (RetryLater, InvalidValue) as error:

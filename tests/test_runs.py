@@ -178,7 +178,7 @@ def test_a_dry_run_reads_and_writes_nothing_and_counts_what_would_be(
     assert (report.created, report.skipped, report.rejected) == (1, 2, 1)
     assert report.estimate
     assert (report.estimate.media_reads, report.estimate.writes, report.estimate.bytes_to_read) == (1, 1, len(SMALL))
-    assert set(store.calls) == {"list", "bookkeeping stat", "bookkeeping read"}
+    assert set(store.calls) == {"list", "bookkeeping stat", "bookkeeping list", "bookkeeping read"}
 
 
 def test_by_content_what_neither_type_nor_name_decides_costs_one_small_read(

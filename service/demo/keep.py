@@ -17,6 +17,7 @@ def print_invitation(world: World) -> None:
     source = list_objects(world.storage, BUCKET, f"{FOLDER}/")[0]
     url = world.service.url
     console.heading("Everything keeps running until Ctrl-C")
+    console.line(f"  pages    {url}/")
     console.line(f"  API      {url}/docs")
     console.line(f"  bucket   {world.storage}/storage/v1/b/{BUCKET}/o")
     console.line(f"  log      {world.service.log}")
