@@ -17,7 +17,7 @@ from service.chunks import Chunk
 from service.errors import ObjectNotFound, PermissionMissing, ServiceError
 from service.locations import FolderLocation, NameRange, ObjectLocation
 from service.reports import Counts, RunReport
-from service.storage import ObjectStore
+from service.store import ObjectStore
 
 SUMMARY_KEY = "thumbnail-task"
 """Custom metadata of a report: the figures in it, so that a listing tells how far a thousand tasks are."""

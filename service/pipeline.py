@@ -33,7 +33,7 @@ from service.memory import Budget
 from service.metrics import OFF, Clock, Metrics, Origin, Stage, Write
 from service.selection import SOURCE_KEY, Selection, StoredObject
 from service.specs import ThumbnailSpec
-from service.storage import ObjectStore
+from service.store import ObjectStore
 from service.thumbnail import Thumbnail, make_thumbnails
 
 GENERATION_KEY = "thumbnail-source-generation"

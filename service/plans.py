@@ -22,7 +22,7 @@ from service.errors import InvalidValue, NameTaken, ObjectNotFound, PermissionMi
 from service.locations import BOOKKEEPING_FOLDER, FolderLocation, Hour, NameRange, ObjectLocation
 from service.orders import RunOrder
 from service.selection import StoredObject
-from service.storage import ObjectStore
+from service.store import ObjectStore
 
 PLAN_NAME = "plan.json"
 _MAX_PLAN_BYTES = 64 * 1024 * 1024

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from service.errors import InvalidValue, ObjectNotFound, StorageRefused
 from service.locations import MAX_NAME_BYTES, FolderLocation, Hour, NameRange, ObjectLocation
 from service.selection import SOURCE_KEY, StoredObject
-from service.storage import ObjectStore
+from service.store import ObjectStore
 
 PAGE_SIZE = 200
 """Thumbnails on one page."""

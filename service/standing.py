@@ -12,7 +12,7 @@ from service.errors import NoFreeName, ShuttingDown
 from service.locations import FolderLocation, Hour, NameRange, ObjectLocation
 from service.pipeline import GENERATION_KEY, SPEC_KEY, Output
 from service.selection import SOURCE_KEY, StoredObject
-from service.storage import ObjectStore
+from service.store import ObjectStore
 
 BATCH = 1000
 """Sources to look up at once: as many as a page of a listing has."""

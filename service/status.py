@@ -19,7 +19,7 @@ from service.locations import BOOKKEEPING_FOLDER, FolderLocation
 from service.plans import PLAN_NAME, Plan, folder_of_run
 from service.reports import LIST_LIMIT, Problem
 from service.selection import StoredObject
-from service.storage import ObjectStore
+from service.store import ObjectStore
 
 RUNS_LIMIT = 100
 """How many runs a list of them names."""

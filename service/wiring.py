@@ -14,7 +14,8 @@ from service.runs import Run
 from service.selection import Selection
 from service.settings import Settings
 from service.specs import ThumbnailSpec
-from service.storage import CloudStore, ObjectStore
+from service.storage import CloudStore
+from service.store import ObjectStore
 
 IMAGES_ON_PAGES = 16
 """How many images for people are read at once."""

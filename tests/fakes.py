@@ -11,7 +11,7 @@ from threading import RLock
 from service.errors import BucketNotFound, NameTaken, ObjectNotFound, ServiceError
 from service.locations import ALL_NAMES, BOOKKEEPING_FOLDER, FolderLocation, NameRange, ObjectLocation
 from service.selection import StoredObject
-from service.storage import Folders
+from service.store import Folders
 
 EPOCH = datetime(2025, 12, 3, 15, 0, tzinfo=UTC)
 

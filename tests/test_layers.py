@@ -12,7 +12,7 @@ import service
 ROOT = Path(service.__file__).parent
 
 CORE = {"errors", "locations", "chunks", "selection", "decoding", "thumbnail", "events", "memory", "metrics"}
-RUN_PARTS = CORE | {"costs", "storage", "pipeline", "orders", "reports", "plans", "standing", "journal", "flight"}
+RUN_PARTS = CORE | {"costs", "store", "pipeline", "orders", "reports", "plans", "standing", "journal", "flight"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
@@ -34,23 +34,24 @@ MAY_IMPORT: dict[str, set[str]] = {
     "selection": {"locations"},
     "events": {"errors", "locations", "selection"},
     "transfer": set(),
-    "storage": {"errors", "locations", "selection", "transfer"},
-    "pipeline": CORE | {"specs", "storage"},
+    "store": {"locations", "selection"},
+    "storage": {"errors", "locations", "selection", "store", "transfer"},
+    "pipeline": CORE | {"specs", "store"},
     "reports": CORE | {"costs", "pipeline"},
     "orders": {"chunks", "errors", "locations"},
-    "plans": {"chunks", "errors", "locations", "orders", "selection", "storage"},
-    "standing": CORE | {"storage", "pipeline"},
-    "journal": {"chunks", "errors", "locations", "reports", "storage"},
+    "plans": {"chunks", "errors", "locations", "orders", "selection", "store"},
+    "standing": CORE | {"store", "pipeline"},
+    "journal": {"chunks", "errors", "locations", "reports", "store"},
     "flight": {"errors", "pipeline", "selection"},
     "runs": RUN_PARTS,
-    "status": {"errors", "journal", "locations", "plans", "reports", "selection", "storage"},
+    "status": {"errors", "journal", "locations", "plans", "reports", "selection", "store"},
     "settings": {"costs", "errors", "locations", "memory", "metrics", "specs"},
     "boot": {"errors", "logs", "memory", "settings"},
     "front": set(),
-    "wiring": RUN_PARTS | {"runs", "settings", "specs"},
+    "wiring": RUN_PARTS | {"storage", "runs", "settings", "specs"},
     "waiting": {"errors", "pipeline", "reports", "runs", "wiring"},
     "accepting": set(),
-    "sheets": {"errors", "locations", "selection", "storage"},
+    "sheets": {"errors", "locations", "selection", "store"},
     "glance": {"locations", "settings"},
     "rendering": {"locations"},
     "pages": {"accepting", "errors", "glance", "locations", "rendering", "sheets", "status", "wiring"},

@@ -23,7 +23,8 @@ from service.errors import (
 )
 from service.locations import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
 from service.selection import StoredObject
-from service.storage import CloudStore, ObjectStore
+from service.storage import CloudStore
+from service.store import ObjectStore
 from tests.fakes import MemoryStore
 from tests.proxy import Fault, Harm, Proxy
 
