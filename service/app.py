@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import structlog
 from fastapi import Depends, FastAPI, Request
@@ -20,6 +21,7 @@ from structlog.contextvars import bind_contextvars
 from service.errors import (
     BucketNotFound,
     CredentialsMissing,
+    ForeignPage,
     ImageRejected,
     InvalidValue,
     NameTaken,
@@ -47,6 +49,7 @@ from service.wiring import Service
 STATUS: dict[type[ServiceError], HTTPStatus] = {
     InvalidValue: HTTPStatus.UNPROCESSABLE_ENTITY,
     OutsideFence: HTTPStatus.FORBIDDEN,
+    ForeignPage: HTTPStatus.FORBIDDEN,
     NotAnEvent: HTTPStatus.BAD_REQUEST,
     ObjectNotFound: HTTPStatus.NOT_FOUND,
     RetryLater: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -199,7 +202,20 @@ def _serve_events(app: FastAPI, service: Service) -> None:
 
 
 async def _body(request: Request) -> bytes:
-    """The raw body: callers send JSON under many media types, and bad JSON has an answer of its own."""
+    """The raw body: callers send JSON under many media types, and bad JSON has an answer of its own.
+
+    Raises:
+        ForeignPage: a browser says that another host's page makes it call. Where a proxy adds the token, any page that
+            is open beside it could start runs.
+    """
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    foreign = (
+        site not in {"same-origin", "none"} if site else bool(origin) and urlsplit(origin).netloc != request.url.netloc
+    )
+    if foreign:
+        raise ForeignPage(
+            f"a page of {origin or 'another host'} may not call; use curl, Cloud Scheduler or this service's own /docs"
+        )
     return await request.body()
 
 

@@ -1,13 +1,19 @@
 """Which part of a listing each task of a run has: by position, and by name. Arithmetic alone, no listing."""
 
+import sys
 from dataclasses import dataclass
 
 from service.errors import InvalidValue
 from service.locations import NameRange
 
+MAX_TASKS = 10_000
+"""Of one execution (cloud.google.com/run/quotas)."""
+
 _EXACT_UP_TO = 100_000
 """So many names are all kept; of more, every second, every fourth, and so on."""
 _MOST_BYTES = 16 * 1024 * 1024
+"""Of memory, with what Python takes for each name beside it."""
+_REFERENCE_BYTES = 8
 _TOLERANCE = 1000
 """One in so many images is what the chunks of a larger folder may differ by."""
 
@@ -22,6 +28,10 @@ class Chunk:
     def __post_init__(self) -> None:
         if self.count < 1:
             raise InvalidValue("task_count", self.count, "is less than 1")
+        if self.count > MAX_TASKS:
+            raise InvalidValue(
+                "task_count", self.count, f"is more than {MAX_TASKS:,}, which is what Cloud Run Jobs allow"
+            )
         if not 0 <= self.index < self.count:
             raise InvalidValue(
                 "task_index", self.index, f"is outside 0 … {self.count - 1} (task_count is {self.count})"
@@ -59,11 +69,11 @@ class NameSample:
         """Take the next name of the listing."""
         if self.total % self._every == 0:
             self._names.append(name)
-            self._bytes += len(name)
+            self._bytes += sys.getsizeof(name) + _REFERENCE_BYTES
             if len(self._names) > _EXACT_UP_TO or self._bytes > _MOST_BYTES:
                 del self._names[1::2]
                 self._every *= 2
-                self._bytes = sum(map(len, self._names))
+                self._bytes = sum(map(sys.getsizeof, self._names)) + _REFERENCE_BYTES * len(self._names)
         self.total += 1
 
     def cuts(self, count: int) -> list[Cut]:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 # Importing a plugin registers it; otherwise the first unknown file would import all of Pillow's.
+import PIL
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -88,6 +89,11 @@ def begins_like_an_image(head: bytes) -> bool:
     return head[4:12] in _HEIC_SIGNATURES or any(
         accept(head) is True for name in READABLE if (accept := Image.OPEN[name][1])
     )
+
+
+def readers() -> str:
+    """Name what decodes here: with another version or another format, what was refused may be read."""
+    return f"Pillow {PIL.__version__} for {', '.join(READABLE)}"
 
 
 @contextmanager

@@ -8,6 +8,7 @@ It knows nothing of HTTP or of exit statuses: `app.py` and `job.py` each have on
     ├── WrongSettings          all that is wrong with the environment, at once
     ├── CredentialsMissing     nobody to be, at Google
     ├── OutsideFence           a folder that INPUT_FOLDER does not hold
+    ├── ForeignPage            a browser was told to call by another host's page
     ├── NotAnEvent             a delivery without any envelope
     ├── UnusableEvent          an envelope that is recognised, but what it carries cannot be used
     ├── ObjectNotFound         the object, or this generation of it, is not there (any more)
@@ -74,6 +75,12 @@ class OutsideFence(ServiceError):
     """A folder was asked for that lies outside INPUT_FOLDER."""
 
     code = "outside_fence"
+
+
+class ForeignPage(ServiceError):
+    """A web page of another host has a browser call the service."""
+
+    code = "foreign_page"
 
 
 class NotAnEvent(ServiceError):

@@ -14,7 +14,7 @@ from threading import BoundedSemaphore
 
 import structlog
 
-from service.decoding import HEAD_BYTES, begins_like_an_image
+from service.decoding import HEAD_BYTES, begins_like_an_image, readers
 from service.errors import (
     EmptyObject,
     ImageRejected,
@@ -249,6 +249,11 @@ class Thumbnailer:
     def _bytes_held(self, found: StoredObject) -> int:
         """What a source takes in memory: a download is held twice for a moment, and one that unpacks may grow."""
         return found.size + (self.limits.max_source_bytes if found.content_encoding == "gzip" else found.size)
+
+    @property
+    def judgement(self) -> str:
+        """What a rejection depends on beside the image, as text."""
+        return f"{self.limits}; {readers()}"
 
     @property
     def shape(self) -> str:

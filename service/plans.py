@@ -195,11 +195,13 @@ class Planner:
             _pause(min(pause, max(0.0, self._held_until - time.monotonic())), should_stop)
             pause = min(pause * 1.5, _LONGEST_WAIT_SECONDS)
 
-    def make(self, images: Iterator[StoredObject], *, hour_was_empty: bool, should_stop: Callable[[], bool]) -> Plan:
+    def make(
+        self, images: Iterator[StoredObject | None], *, hour_was_empty: bool, should_stop: Callable[[], bool]
+    ) -> Plan:
         """Split the folder and write the plan; whoever was first with that has made it.
 
         Args:
-            images: the whole of the folder.
+            images: the whole of the folder, with None for what is no image.
             hour_was_empty: whether no thumbnail is in the hour folder.
             should_stop: asked all the time.
 
@@ -213,14 +215,17 @@ class Planner:
             return plan
         return self.planned() or plan
 
-    def split(self, images: Iterator[StoredObject], *, hour_was_empty: bool, should_stop: Callable[[], bool]) -> Plan:
+    def split(
+        self, images: Iterator[StoredObject | None], *, hour_was_empty: bool, should_stop: Callable[[], bool]
+    ) -> Plan:
         """Split the folder, and write nothing but the claims that say that it is being split."""
         sample = NameSample()
         for found in images:
             if should_stop():
                 raise ShuttingDown("the run was stopped while it was planned")
             self._renew()
-            sample.add(found.location.name)
+            if found is not None:
+                sample.add(found.location.name)
         cuts = self._exact(sample.cuts(self._order.chunk.count), should_stop)
         return Plan.of(self._order, sample.total, cuts, hour_was_empty=hour_was_empty)
 

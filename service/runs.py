@@ -24,6 +24,7 @@ from service.errors import (
     RetryLater,
     ServiceError,
     ShuttingDown,
+    StorageRefused,
     UnsupportedFormat,
 )
 from service.flight import Flight
@@ -77,8 +78,9 @@ class Run:
         self._tally = Tally()
         self._started = time.monotonic()
         self._plan: Plan | None = None
-        self._images: Iterator[StoredObject] = iter(())
-        """What was begun to be listed: the chunk's images where there is a plan, else those of the whole folder."""
+        self._items: Iterator[StoredObject | None] = iter(())
+        """What was begun to be listed: the chunk's images where there is a plan, else those of the whole folder; and
+        None for each object that is none, so that whoever goes through it can stop there."""
         self._whole_folder: list[tuple[StoredObject, str | None]] | None = None
         """Where planning has listed no more than a page."""
         self._planning_is_ours = True
@@ -149,22 +151,22 @@ class Run:
                 raise
             self._end(error)
             return
-        except RetryLater as error:
+        except (RetryLater, StorageRefused) as error:
             self._end(error)
             return
         if self._plan or self._planning_is_ours:
             if self._plan:
-                images = self._discovered(self._plan.names_of(self.order.chunk))
+                items = self._discovered(self._plan.names_of(self.order.chunk))
             else:
-                images = self._discovered(ALL_NAMES) if self._needs_no_plan else self._to_split()
+                items = self._discovered(ALL_NAMES) if self._needs_no_plan else self._to_split()
             try:
-                first = next(images, None)
+                first = list(islice(items, 1))
             except BucketNotFound:
                 raise
             except RetryLater as error:
                 self._end(error)
                 return
-            self._images = chain([] if first is None else [first], images)
+            self._items = chain(first, items)
 
     def work(self, should_stop: Callable[[], bool]) -> None:
         """Thumbnail all images of the chunk; returns when none is in flight any more.
@@ -175,18 +177,22 @@ class Run:
         """
         self._should_stop = should_stop
         with self._named_in_log():
-            if self._tally.progress().error is None:
-                try:
+            try:
+                if self._tally.progress().error is None:
                     if self._plan:
                         self._earlier = self._journal.earlier()
                     if not self.order.dry_run:
                         self._journal.begin(self._task_report)
                     self._work()
-                except (RetryLater, InvalidValue) as error:
-                    self._end(error)
+            except (RetryLater, StorageRefused, InvalidValue) as error:
+                self._end(error)
+            except BaseException:
+                self._end(InternalError("a defect of the service; its log has the traceback"))
+                raise
+            finally:
                 self._flight.drain(should_stop)
-            self._ended = True
-            self._journal.end()
+                self._ended = True
+                self._journal.end()
             self._log_summary()
 
     def abandon(self) -> None:
@@ -224,9 +230,9 @@ class Run:
             self._plan = self._agreed()
             first_here = self._plan.hour_was_empty
             if not self._needs_no_plan:
-                self._images = self._discovered(self._plan.names_of(self.order.chunk))
+                self._items = self._discovered(self._plan.names_of(self.order.chunk))
         first_here = first_here and self._earlier is None and self.order.attempt == 0
-        for found in self._left(self._images, first_here=first_here):
+        for found in self._left(self._items, first_here=first_here):
             asks_nothing = self.order.dry_run and not self._thumbnailer.selection.is_undecided(found)
             if asks_nothing and not self._should_stop():
                 self._landed(found, self._outcome(found))
@@ -246,15 +252,15 @@ class Run:
         if not self._planning_is_ours:
             if plan := self._planner.wait(self._should_stop):
                 return plan
-            self._images = self._to_split()
+            self._items = self._to_split()
         hour_was_empty = next(self._store.list_objects(self._hour_folder), None) is None
         if not self.order.dry_run:
-            return self._planner.make(self._images, hour_was_empty=hour_was_empty, should_stop=self._should_stop)
+            return self._planner.make(self._items, hour_was_empty=hour_was_empty, should_stop=self._should_stop)
         if self._needs_no_plan:
             return Plan.of(self.order, 0, [], hour_was_empty=hour_was_empty)
-        return self._planner.split(self._images, hour_was_empty=hour_was_empty, should_stop=self._should_stop)
+        return self._planner.split(self._items, hour_was_empty=hour_was_empty, should_stop=self._should_stop)
 
-    def _left(self, images: Iterator[StoredObject], *, first_here: bool) -> Iterator[StoredObject]:
+    def _left(self, items: Iterator[StoredObject | None], *, first_here: bool) -> Iterator[StoredObject]:
         """Yield what is to be made; count what needs no work.
 
         Raises:
@@ -273,6 +279,7 @@ class Run:
             should_stop=self._should_stop,
         )
         known = self._known_rejections()
+        images = self._wanted(items)
         while batch := list(islice(images, 1 if first_here else BATCH)):
             there = set() if first_here else standing.up_to_date(batch)
             for found in batch:
@@ -288,7 +295,7 @@ class Run:
     def _known_rejections(self) -> dict[tuple[str, int], Problem]:
         """What an earlier attempt has found out for good, of the images that its report names."""
         earlier = self._earlier
-        if earlier is None or self.order.overwrite or earlier.limits != str(self._thumbnailer.limits):
+        if earlier is None or self.order.overwrite or earlier.limits != self._thumbnailer.judgement:
             return {}
         return {
             (problem.source, generation): problem.model_copy(update={"generation": generation})
@@ -296,40 +303,54 @@ class Run:
             if problem.code in _FINAL_CODES and (generation := earlier.rejected_generations.get(problem.source))
         }
 
-    def _to_split(self) -> Iterator[StoredObject]:
+    def _wanted(self, items: Iterator[StoredObject | None]) -> Iterator[StoredObject]:
+        """The images among them.
+
+        Raises:
+            ShuttingDown: it is to stop, and what comes next is none.
+        """
+        for item in items:
+            if item is not None:
+                yield item
+            elif self._should_stop():
+                raise ShuttingDown("the run was stopped before its last image")
+
+    def _to_split(self) -> Iterator[StoredObject | None]:
         """The images of the whole folder, for the plan; of one that fits into a page, all is kept to be worked on."""
         page: list[tuple[StoredObject, str | None]] = []
         for found, reason in self._candidates(ALL_NAMES):
+            if found is None:
+                yield None
+                continue
             if len(page) <= BATCH:
                 page.append((found, reason))
-            if not reason:
-                yield found
+            yield None if reason else found
         if len(page) <= BATCH:
             self._whole_folder = page
 
     def _images_in(self, names: NameRange) -> Iterator[StoredObject]:
         """The images of the folder within a range of names."""
-        return (found for found, no_image in self._candidates(names) if not no_image)
+        return (found for found, no_image in self._candidates(names) if found and not no_image)
 
-    def _candidates(self, names: NameRange) -> Iterator[tuple[StoredObject, str | None]]:
-        """What is in the folder and not the service's own; with the reason for what is no image."""
+    def _candidates(self, names: NameRange) -> Iterator[tuple[StoredObject | None, str | None]]:
+        """What is in the folder, None for what is the service's own; with the reason for what is no image."""
         if names.is_empty:
             return
         selection = self._thumbnailer.selection
         for found in self._store.list_objects(self.order.folder, names):
-            if selection.objection(found) is None:
-                yield found, selection.why_no_image(found)
+            yield (found, selection.why_no_image(found)) if selection.objection(found) is None else (None, None)
 
-    def _discovered(self, names: NameRange) -> Iterator[StoredObject]:
+    def _discovered(self, names: NameRange) -> Iterator[StoredObject | None]:
         """The images of this task's chunk; they, and what is none, are counted as they are listed."""
         listed = self._candidates(names)
         if self._whole_folder is not None:
             listed = (item for item in self._whole_folder if item[0].location.name in names)
         for found, reason in listed:
-            if reason:
+            if found is None:
+                yield None
+            elif reason:
                 self._tally.pass_over(found.location, reason)
-                if self._should_stop():
-                    raise ShuttingDown("the run was stopped before its last image")
+                yield None
             else:
                 self._tally.discover()
                 yield found
@@ -377,7 +398,7 @@ class Run:
             attempt=max(self.order.attempt, earlier.attempt + 1 if earlier else 0),
             position=self._position,
             making_since=self._making_since,
-            limits=str(self._thumbnailer.limits),
+            limits=self._thumbnailer.judgement,
             rejected_generations={
                 problem.source: problem.generation for problem in report.rejections if problem.generation
             },

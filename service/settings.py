@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service.chunks import MAX_TASKS
 from service.costs import Prices
 from service.errors import InvalidValue, WrongSettings
 from service.locations import FolderLocation, Layout, check_bucket_name, starts_like_output
@@ -110,7 +111,7 @@ class Settings(BaseSettings):
     pages: bool = True
     port: Annotated[int, Field(ge=1, le=65535)] = 8080
     cloud_run_task_index: Annotated[int, Field(ge=0)] = 0
-    cloud_run_task_count: Annotated[int, Field(ge=1)] = 1
+    cloud_run_task_count: Annotated[int, Field(ge=1, le=MAX_TASKS)] = 1
     cloud_run_task_attempt: Annotated[int, Field(ge=0)] = 0
     cloud_run_execution: str | None = None
     storage_emulator_host: Annotated[str | None, AfterValidator(lambda value: value and _check_emulator(value))] = None

@@ -151,6 +151,7 @@ def run_status(store: ObjectStore, bucket: str, run_id: str) -> RunStatus:
     if plan_object:
         _add_plan(status, plan_object, Plan.model_validate_json(store.read(plan_object, _MAX_BYTES)), latest)
     _sort_tasks(status, latest)
+    _judge(status)
     _add_problems(status, store, latest)
     return status
 
@@ -202,8 +203,15 @@ def _sort_tasks(status: RunStatus, latest: dict[int, tuple[StoredObject, Summary
             status.tasks.running += 1
             status.images_per_second += summary.images_per_second
     status.images_per_second = round(status.images_per_second, 1)
+
+
+def _judge(status: RunStatus) -> None:
+    """Say what the run as a whole is at, by its tasks."""
     tasks = status.tasks
     if status.task_count is None:
+        # Whoever was to plan it has ended, or has gone quiet.
+        if (tasks.unfinished or tasks.quiet) and not tasks.running:
+            status.state = "unfinished"
         return
     if tasks.whole == status.task_count:
         status.state = "whole"

@@ -4,10 +4,11 @@ What one image costs is decided here: `read` is one request, `write` is one requ
 thousand objects. What storage may still be asked, beyond that, is `stat`.
 """
 
+import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from http import HTTPStatus
 from itertools import islice
@@ -53,6 +54,7 @@ and within a Cloud Scheduler deadline of 180 s.
 _PAGE_SIZE = 1000
 _SOURCE_FIELDS = "items(name,size,generation,contentType,contentEncoding,timeCreated,metadata),nextPageToken"
 _FOLDER_FIELDS = "prefixes,nextPageToken"
+_LONGEST_MESSAGE = 300
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
@@ -272,6 +274,8 @@ def _translated(
         raise StorageUnavailable(f"{what}: {_reason(error)}") from error
     except api.GoogleAPICallError as error:
         refused = error.code == HTTPStatus.BAD_REQUEST and isinstance(location, ObjectLocation)
+        # Of a bucket whose requester pays, it is not the object that is wrong.
+        refused = refused and "user project" not in str(error).lower()
         raise (StorageRefused if refused else StorageUnavailable)(f"{what}: {_reason(error)}") from error
     except google.auth.exceptions.GoogleAuthError as error:
         raise StorageUnavailable(f"{what}: no access token could be had: {error}") from error
@@ -297,5 +301,13 @@ def _reason(error: Exception) -> str:
     if isinstance(error, api.RetryError) and error.cause:
         return f"given up after {_RETRY_SECONDS} s of retries: {_reason(error.cause)}"
     if isinstance(error, api.GoogleAPICallError):
-        return f"HTTP {error.code} from Cloud Storage"
+        return f"HTTP {error.code} from Cloud Storage ({_said(error)})"
     return str(error)
+
+
+def _said(error: api.GoogleAPICallError) -> str:
+    """What storage says itself, such as which permission or which policy it is."""
+    text = str(error.message)
+    with suppress(ValueError, LookupError, TypeError):  # The client has taken it out of the answer already.
+        text = str(json.loads(text)["error"]["message"])
+    return " ".join(text.split())[:_LONGEST_MESSAGE]

@@ -247,6 +247,27 @@ class TestRun:
         # Three pages to plan, and one for each task, whose 262 images are less than a page; and one look at the hour.
         assert proxy.requests["list"] == 3 + 8 + 1
 
+    @pytest.mark.parametrize("path", ["/run", "/events"])
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"},
+            {"Sec-Fetch-Site": "same-site"},
+            {"Origin": "https://evil.example"},
+            {"Origin": "null"},
+        ],
+    )
+    def test_a_page_of_another_host_cannot_make_a_browser_call(
+        self, serve: Serve, put: Put, proxy: Proxy, path: str, headers: dict[str, str]
+    ) -> None:
+        put("in/a.jpg", SMALL)
+        client, _ = serve()
+        answer = client.post(path, headers=headers | {"Content-Type": "text/plain"}, content=b"{}")
+        assert (answer.status_code, answer.json()["code"]) == (403, "foreign_page")
+        assert not proxy.requests
+        own = {"Sec-Fetch-Site": "same-origin", "Origin": str(client.base_url).rstrip("/")}
+        assert client.post("/run", headers=own).json()["created"] == 1
+
     def test_how_far_a_run_is_can_be_asked(self, serve: Serve, put: Put) -> None:
         for index in range(4):
             put(f"in/{index}.jpg", SMALL)

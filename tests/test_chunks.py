@@ -17,7 +17,8 @@ def test_chunks_cover_every_position_once_with_sizes_within_one(total: int, coun
 
 
 @pytest.mark.parametrize(
-    ("index", "count", "field"), [(-1, 1, "task_index"), (4, 4, "task_index"), (0, 0, "task_count")]
+    ("index", "count", "field"),
+    [(-1, 1, "task_index"), (4, 4, "task_index"), (0, 0, "task_count"), (0, 10_001, "task_count")],
 )
 def test_an_index_outside_the_count_is_refused(index: int, count: int, field: str) -> None:
     with pytest.raises(InvalidValue) as caught:

@@ -171,7 +171,7 @@ def test_a_retry_goes_on_with_the_report(store: MemoryStore, executor: ThreadPoo
 
 
 def test_a_rejected_image_is_read_again_once_it_was_replaced_or_the_limits_are_others(
-    store: MemoryStore, executor: ThreadPoolExecutor
+    store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.put("gs://photos/in/bad.jpg", b"no image")
     finished(run(store, executor, request()))
@@ -180,6 +180,10 @@ def test_a_rejected_image_is_read_again_once_it_was_replaced_or_the_limits_are_o
     object.__setattr__(changed._thumbnailer.limits, "max_pixels", 5)
     assert finished(changed).rejected == 1
     assert store.calls["read"] == 1
+    # Another version of what decodes may read it.
+    monkeypatch.setattr("service.pipeline.readers", lambda: "Pillow 99")
+    assert finished(run(store, executor, request())).rejected == 1
+    assert store.calls["read"] == 2
     store.put("gs://photos/in/bad.jpg", SMALL)
     assert finished(run(store, executor, request())).created == 1
 
@@ -275,6 +279,33 @@ def test_a_run_at_work_tells_its_rate_and_the_time_left(store: MemoryStore, exec
 def test_a_run_that_is_being_planned_says_so(store: MemoryStore) -> None:
     store.put("gs://photos/thumbnail-runs/mine/planning-00000.json", b"{}", "application/json")
     assert status(store).state == "planning"
+
+
+def test_a_run_whose_planning_has_failed_says_so(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    made = run(store, executor, request(0, 2))
+    made.open()
+    store.fault = lambda kind, where: (
+        StorageUnavailable("down") if kind == "bookkeeping write" and "plan.json" in str(where) else None
+    )
+    made.work(lambda: False)
+    assert (status(store).state, status(store).tasks.unfinished) == ("unfinished", 1)
+
+
+def test_a_defect_ends_the_report_too(
+    store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    made = run(store, executor, request())
+    made.open()
+    monkeypatch.setattr(made, "_work", broken)
+    with pytest.raises(MemoryError):
+        made.work(lambda: False)
+    report = stored(store)
+    assert report.state is State.UNFINISHED
+    assert report.error
+    assert report.error.code == "internal_error"
 
 
 def test_a_run_that_is_not_there_is_not_found(store: MemoryStore) -> None:

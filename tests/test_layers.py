@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "flight": {"errors", "pipeline", "selection"},
     "runs": RUN_PARTS,
     "status": {"errors", "journal", "locations", "plans", "reports", "selection", "store"},
-    "settings": {"costs", "errors", "locations", "memory", "metrics", "specs"},
+    "settings": {"chunks", "costs", "errors", "locations", "memory", "metrics", "specs"},
     "boot": {"errors", "logs", "memory", "settings"},
     "front": set(),
     "wiring": RUN_PARTS | {"storage", "runs", "settings", "specs"},

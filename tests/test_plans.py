@@ -159,6 +159,18 @@ def test_a_planner_that_is_at_work_keeps_its_claim(
         assert waiting.result(20) == plan
 
 
+def test_what_is_no_image_keeps_the_claim_too_and_can_be_stopped_at(
+    store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.plans.LEASE_SECONDS", 0.0)
+    mine = planner(store, executor)
+    assert mine.claim()
+    mine.split(iter([None] * 5), hour_was_empty=True, should_stop=lambda: False)
+    assert len(store.names("photos", "thumbnail-runs/mine/planning-")) >= 6
+    with pytest.raises(ShuttingDown):
+        mine.split(iter([None]), hour_was_empty=True, should_stop=lambda: True)
+
+
 def test_a_claim_whose_answer_was_lost_is_still_ours(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
     mine = planner(store, executor)
     assert mine.claim()
