@@ -1,8 +1,10 @@
 """What the transfers do of themselves; `test_storage.py` has the rest, over the same proxy."""
 
+import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import google.auth.credentials
@@ -13,6 +15,10 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import ProtocolError
 
+from service.errors import ServiceError
+from service.locations import ObjectLocation
+from service.selection import StoredObject
+from service.storage import CloudStore
 from service.transfer import Transfer
 
 
@@ -134,3 +140,23 @@ def test_the_environments_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.delenv("NO_PROXY", raising=False)
         assert transfer("http://storage.example", Tokens()).read("photos", "a", 1) == HELLO
     assert server.asked[0][0].startswith("http://storage.example/download/storage/v1/b/photos/o/a?")
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "code"),
+    [
+        (403, "Permission denied on Cloud KMS key", "permission_missing"),
+        (400, "Bucket is a requester pays bucket but no user project provided.", "storage_unavailable"),
+        (400, "Invalid argument", "storage_refused"),
+    ],
+)
+def test_what_storage_says_itself_is_passed_on(
+    monkeypatch: pytest.MonkeyPatch, status: int, said: str, code: str
+) -> None:
+    body = json.dumps({"error": {"code": status, "message": said}}).encode()
+    with served((status, {}, body)) as (_, url):
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        found = StoredObject(ObjectLocation("photos", "a"), 1, 5, datetime.now(UTC))
+        with closing(CloudStore(2)) as store, pytest.raises(ServiceError) as caught:
+            store.read(found, 10)
+    assert (caught.value.code, said in str(caught.value)) == (code, True)
