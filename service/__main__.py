@@ -58,8 +58,7 @@ def main() -> int:
     front = Front(lambda: _load(settings, stopping, ending), ending.close)
     config = uvicorn.Config(
         front,
-        # Cloud Run reaches the container from outside of it.
-        host="0.0.0.0",  # noqa: S104 - see the line above
+        host="0.0.0.0",  # noqa: S104 - a container is reached from outside of it
         port=settings.port,
         log_config=None,
         # The platform logs requests already.
@@ -79,8 +78,8 @@ def main() -> int:
 
 def _load(settings: Settings, stopping: Event, ending: ExitStack) -> Application:
     """Import and build what takes long; add what is to be done at the end."""
-    from service.app import create_app  # noqa: PLC0415 - the port is to be open before
-    from service.wiring import build  # noqa: PLC0415
+    from service.app import create_app  # noqa: PLC0415 - takes half a second; the port opens first
+    from service.wiring import build  # noqa: PLC0415 - takes half a second; the port opens first
 
     service = build(settings, stopping=stopping)
     # The rest ends with the process.

@@ -100,17 +100,7 @@ class CloudStore:
     ) -> Iterator[StoredObject]:
         """See `ObjectStore`."""
         with _translated("list", folder, missing=BucketNotFound):
-            listed = self._client.list_blobs(
-                folder.bucket,
-                prefix=folder.prefix or None,
-                start_offset=names.start or None,
-                end_offset=names.end,
-                match_glob=glob,
-                page_size=_PAGE_SIZE,
-                fields=_SOURCE_FIELDS,
-                timeout=_TIMEOUT,
-                retry=_RETRY,
-            )
+            listed = self._listing(folder, names, match_glob=glob)
             for page in listed.pages:
                 # As it came: the client's own object for each costs several times as much.
                 for resource in (page.raw_page or {}).get("items", ()):
@@ -118,20 +108,23 @@ class CloudStore:
                     if glob is None or PurePosixPath(resource["name"]).match(glob):
                         yield _described(folder.bucket, resource)
 
+    def _listing(self, folder: FolderLocation, names: NameRange, **more: object) -> Any:  # noqa: ANN401 - untyped client
+        return self._client.list_blobs(
+            folder.bucket,
+            prefix=folder.prefix or None,
+            start_offset=names.start or None,
+            end_offset=names.end,
+            page_size=_PAGE_SIZE,
+            fields=_SOURCE_FIELDS,
+            timeout=_TIMEOUT,
+            retry=_RETRY,
+            **more,
+        )
+
     def list_first(self, folder: FolderLocation, names: NameRange, count: int) -> list[StoredObject]:
         """See `ObjectStore`."""
         with _translated("list", folder, missing=BucketNotFound):
-            listed = self._client.list_blobs(
-                folder.bucket,
-                max_results=count,
-                prefix=folder.prefix or None,
-                start_offset=names.start or None,
-                end_offset=names.end,
-                page_size=_PAGE_SIZE,
-                fields=_SOURCE_FIELDS,
-                timeout=_TIMEOUT,
-                retry=_RETRY,
-            )
+            listed = self._listing(folder, names, max_results=count)
             return [
                 _described(folder.bucket, resource)
                 for page in listed.pages

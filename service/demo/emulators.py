@@ -39,6 +39,8 @@ _GONE_SECONDS = 0.5
 _ACK_SECONDS = 60
 _LOG_LINES = 25
 
+_FIRST_QUIET_PORT = 10_000
+"""Below it people and programs have their favourites."""
 _FIRST_PORT, _LAST_PORT = 1024, 65535
 _LINUX_EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _IANA_EPHEMERAL_RANGE = (49152, 65535)
@@ -71,8 +73,7 @@ def free_port() -> int:
     """
     low, high = _ephemeral_range()
     outside = [port for port in range(_FIRST_PORT, _LAST_PORT + 1) if not low <= port <= high]
-    # Below 10000 people and programs have their favourites.
-    candidates = [port for port in outside if port >= 10_000] or outside  # noqa: PLR2004 - see the line above
+    candidates = [port for port in outside if port >= _FIRST_QUIET_PORT] or outside
     # From a random place on: a few are tried, and shuffling all of them would take longer than that.
     start = secrets.randbelow(len(candidates)) if candidates else 0
     for port in candidates[start:] + candidates[:start]:
