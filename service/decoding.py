@@ -74,6 +74,8 @@ _RAW_PROFILE = "Raw profile type exif"
 """Where PNG files had their EXIF before the format had a chunk for it."""
 _PLANAR_CONFIGURATION = 284
 _BITS_PER_SAMPLE = 258
+_PHOTOMETRIC, _SAMPLE_FORMAT = 262, 339
+_ROWS_PER_STRIP = 278
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 _EMBEDDED_PNG = re.compile(rb"\x89PNG\r\n\x1a\n.{4}IHDR(.{4})(.{4})", re.DOTALL)
 
@@ -116,6 +118,20 @@ def rejecting_damage(data: bytes, max_pixels: int) -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
+class TiffLayout:
+    """How the samples of a TIFF are laid out, read from its tags once; a file without tags has the defaults."""
+
+    orientation: int = 1
+    bits: tuple[int, ...] = (1,)
+    """Of each sample of a pixel."""
+    white_is_zero: bool = False
+    is_unsigned: bool = True
+    tile: tuple[int, int] | None = None
+    """Width and height, if the pixels are stored in tiles."""
+    rows_per_strip: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
     """What a file says of itself before it is decoded."""
 
@@ -133,6 +149,7 @@ class Header:
     """Of a PNG: the bits of one sample, as stored."""
     jpeg: JpegScans | None
     """Of a JPEG, how its samples are laid out."""
+    tiff: TiffLayout
     most_pixels: int
     """Of the picture, or of one that is inside of it and may be decoded in its place."""
 
@@ -168,8 +185,10 @@ def read_header(data: bytes, max_pixels: int, *, all_frames: bool) -> Header:
             raise CorruptImage(f"it cannot be decoded: {len(data):,} bytes for {width}x{height} pixels waste time")
     image_format = "JPEG" if picture.format == "MPO" else picture.format or ""
     most_pixels = width * height
+    tiff = TiffLayout()
     if image_format == "TIFF":
-        _check_tiles(picture)
+        tiff = _read_tiff_layout(picture)
+        _check_tiles(picture, tiff)
     elif image_format == "WEBP":
         _keep_nothing_transparent(picture)
     elif image_format == "ICO":
@@ -187,6 +206,7 @@ def read_header(data: bytes, max_pixels: int, *, all_frames: bool) -> Header:
         None if "srgb" in picture.info else picture.info.get("gamma"),
         _sample_bits(picture),
         jpeg,
+        tiff,
         most_pixels,
     )
 
@@ -200,10 +220,25 @@ def _profile_of_jp2(data: bytes) -> bytes | None:
     return header[start + 7 : start - 4 + int.from_bytes(header[start - 4 : start])]
 
 
-def _check_tiles(picture: Image.Image) -> None:
-    """Refuse tiles much larger than the picture, which would be decoded whole."""
+def _read_tiff_layout(picture: Image.Image) -> TiffLayout:
     tags = getattr(picture, "tag_v2", {})
-    tile = int(tags.get(_TILE_WIDTH, 0)) * int(tags.get(_TILE_LENGTH, 0))
+    tile = int(tags.get(_TILE_WIDTH, 0)), int(tags.get(_TILE_LENGTH, 0))
+    rows = tags.get(_ROWS_PER_STRIP)
+    return TiffLayout(
+        orientation=int(tags.get(_ORIENTATION, 1)),
+        bits=tuple(map(int, tags.get(_BITS_PER_SAMPLE, (1,)))),
+        white_is_zero=tags.get(_PHOTOMETRIC) == 0,
+        is_unsigned=tags.get(_SAMPLE_FORMAT, (1,))[0] == 1,
+        tile=tile if all(tile) else None,
+        rows_per_strip=None if rows is None else int(rows),
+    )
+
+
+def _check_tiles(picture: Image.Image, tiff: TiffLayout) -> None:
+    """Refuse tiles much larger than the picture, which would be decoded whole."""
+    if tiff.tile is None:
+        return
+    tile = tiff.tile[0] * tiff.tile[1]
     if tile > max(_MAX_SMALL_TILE, 4 * picture.width * picture.height):
         raise CorruptImage(f"it cannot be decoded: tiles of {tile:,} pixels are made to waste memory")
 

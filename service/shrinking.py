@@ -10,12 +10,11 @@ from itertools import chain
 
 from PIL import Image
 
+from service.decoding import Header, TiffLayout
 from service.errors import UnsupportedFormat
 
 _STRIP_PIXELS = 1_000_000
 _WIDE_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
-_PHOTOMETRIC = 262
-_SAMPLE_FORMAT = 339
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,7 @@ class Shrinkable:
         return small.convert("RGBA") if small.mode == "RGBa" else small
 
 
-def shrinkable(picture: Image.Image, sample_bits: int, target: tuple[int, int], gap: float) -> Shrinkable:
+def shrinkable(picture: Image.Image, header: Header, target: tuple[int, int], gap: float) -> Shrinkable:
     """Bring a decoded picture into a mode that can be averaged, and down to some `gap` times the target.
 
     What has to be converted is converted strip by strip, so that no second picture of the full size is ever held.
@@ -40,7 +39,7 @@ def shrinkable(picture: Image.Image, sample_bits: int, target: tuple[int, int], 
     across = max(1, int(picture.width / target[0] / gap))
     down = max(1, int(picture.height / target[1] / gap))
     box = (0.0, 0.0, picture.width / across, picture.height / down)
-    convert = _conversion(picture, sample_bits)
+    convert = _conversion(picture, header)
     if convert is None:
         return Shrinkable(picture.reduce((across, down)) if across * down > 1 else picture, box)
     rows = strip_rows(picture.width, down)
@@ -63,15 +62,15 @@ def strip_rows(width: int, down: int) -> int:
 _Conversion = Callable[[Image.Image], Image.Image]
 
 
-def _conversion(picture: Image.Image, sample_bits: int) -> _Conversion | None:
+def _conversion(picture: Image.Image, header: Header) -> _Conversion | None:
     """How to bring a strip of the picture into a mode that can be averaged; None where it is in one."""
     key = picture.info.get("transparency")
     if picture.mode in _WIDE_MODES:
-        return _from_wide(picture, key if isinstance(key, int) else None)
+        return _from_wide(picture, header.tiff, key if isinstance(key, int) else None)
     if picture.mode == "L" and isinstance(key, int):
         # Pillow scales the samples of a PNG of 2 or 4 bits to 8, and not the value that is transparent.
-        return _from_gray(key * (255 // (2**sample_bits - 1)))
-    if picture.mode == "RGB" and isinstance(key, tuple) and sample_bits == 16:  # noqa: PLR2004 - bits
+        return _from_gray(key * (255 // (2**header.sample_bits - 1)))
+    if picture.mode == "RGB" and isinstance(key, tuple) and header.sample_bits == 16:  # noqa: PLR2004 - bits
         # Of samples of 16 bits Pillow keeps the upper 8, and of the value that is transparent all.
         return _with_hole(tuple(value >> 8 for value in key))
     if picture.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or key is not None:
@@ -83,6 +82,8 @@ def _conversion(picture: Image.Image, sample_bits: int) -> _Conversion | None:
 
 
 def _premultiplied(strip: Image.Image) -> Image.Image:
+    if strip.mode == "La":  # Pillow converts it to nothing but LA.
+        strip = strip.convert("LA")
     return (strip if strip.mode == "RGBA" else strip.convert("RGBA")).convert("RGBa")
 
 
@@ -99,14 +100,13 @@ def _from_gray(transparent: int) -> _Conversion:
     return lambda strip: _premultiplied(Image.merge("LA", [strip, strip.point(alpha)]))
 
 
-def _from_wide(picture: Image.Image, transparent: int | None) -> _Conversion:
+def _from_wide(picture: Image.Image, tiff: TiffLayout, transparent: int | None) -> _Conversion:
     """Scale samples of 16 or 32 bits to 8; clipping them would make all of a bright picture white."""
     low, high = (0, 65535) if picture.mode.startswith("I;16") else _extrema(picture)
-    tags = getattr(picture, "tag_v2", {})
-    if low < 0 and picture.mode == "I" and tags.get(_SAMPLE_FORMAT, (1,))[0] == 1:
+    if low < 0 and picture.mode == "I" and tiff.is_unsigned:
         raise UnsupportedFormat("its samples are unsigned, of 32 bits, and some are too large to be read")
     convert = _scaled(picture, low, high, transparent)
-    if tags.get(_PHOTOMETRIC) == 0:
+    if tiff.white_is_zero:
         # White is zero, which Pillow heeds for samples of up to 8 bits alone.
         return lambda strip: convert(strip).point(range(255, -1, -1))
     return convert

@@ -5,11 +5,13 @@ JPEG is decoded at a fraction of its size. Turning upright and converting colour
 cost nothing.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 
-from PIL import Image, ImageChops, ImageSequence
+from PIL import Image, ImageChops
 
 from service.colours import to_srgb
 from service.decoding import Header, decode, read_header, read_orientation, rejecting_damage
@@ -54,6 +56,9 @@ class Thumbnail:
     """Whether it has as many pixels as its source, which was no larger."""
 
 
+Reading = Callable[[], AbstractContextManager[None]]
+"""Is around every call in which a library reads the file, and turns what that raises into a rejection."""
+
 Reserve = Callable[[int], AbstractContextManager[None]]
 """Waits until this many bytes of memory are free for decoding, and holds them; raises where they never can be."""
 
@@ -76,27 +81,28 @@ def make_thumbnails(
     """
     with rejecting_damage(data, max_pixels):
         header = read_header(data, max_pixels, all_frames=any(spec.animated for spec in specs))
-        sizes = _sizes(header, header.orientation or 1, specs)
-        at_least = (int(max(sizes)[0] * _SHRINK_GAP), int(max(sizes)[1] * _SHRINK_GAP))
         frames = _frame_count(header, specs, max_pixels)
-        targets = {_target(header.format, spec, has_alpha=True) for spec in specs}
-        # An animation's thumbnails are all held until they are encoded together.
-        held = frames * sum(width * height for width, height in sizes) if frames > 1 else 0
-        with reserve(weigh(header, at_least, targets, held)):
-            if frames > 1:
-                return _animations(header, specs)
+    sizes = _sizes(header, header.orientation or 1, specs)
+    at_least = (int(max(sizes)[0] * _SHRINK_GAP), int(max(sizes)[1] * _SHRINK_GAP))
+    targets = {_target(header.format, spec, has_alpha=True) for spec in specs}
+    # An animation's thumbnails are all held until they are encoded together.
+    held = frames * sum(width * height for width, height in sizes) if frames > 1 else 0
+    with reserve(weigh(header, at_least, targets, held)):
+        if frames > 1:
+            return _animations(header, specs, partial(rejecting_damage, data, max_pixels))
+        with rejecting_damage(data, max_pixels):
             picture = decode(header, at_least)
-            orientation = header.orientation or read_orientation(picture)
-            sizes = _sizes(header, orientation, specs)
-            was_palette = picture.mode in {"P", "PA"}
-            small = shrinkable(picture, header.sample_bits, max(sizes), _SHRINK_GAP)
-            if small.picture is not picture:
-                # Several times the size of all that follows.
-                picture.close()
-            return [
-                _still(_finished(small, size, header, orientation), header, spec, was_palette=was_palette)
-                for spec, size in zip(specs, sizes, strict=True)
-            ]
+        orientation = header.orientation or read_orientation(picture)
+        sizes = _sizes(header, orientation, specs)
+        was_palette = picture.mode in {"P", "PA"}
+        small = shrinkable(picture, header, max(sizes), _SHRINK_GAP)
+        if small.picture is not picture:
+            # Several times the size of all that follows.
+            picture.close()
+        return [
+            _still(_finished(small, size, header, orientation), header, spec, was_palette=was_palette)
+            for spec, size in zip(specs, sizes, strict=True)
+        ]
 
 
 def _sizes(header: Header, orientation: int, specs: Sequence[ThumbnailSpec]) -> list[tuple[int, int]]:
@@ -133,14 +139,15 @@ def _still(picture: Image.Image, header: Header, spec: ThumbnailSpec, *, was_pal
     return _thumbnail(picture, header, target, spec, encode(picture, target, spec.quality, was_palette=was_palette))
 
 
-def _animations(header: Header, specs: Sequence[ThumbnailSpec]) -> list[Thumbnail]:
-    orientation = header.orientation or read_orientation(header.picture)
+def _animations(header: Header, specs: Sequence[ThumbnailSpec], reading: Reading) -> list[Thumbnail]:
+    with reading():
+        orientation = header.orientation or read_orientation(header.picture)
     sizes = _sizes(header, orientation, specs)
     frames: list[list[Image.Image]] = [[] for _ in specs]
     durations: list[int] = []
-    for frame in _frames(header.picture):
-        small = shrinkable(frame, header.sample_bits, max(sizes), _SHRINK_GAP)
-        durations.append(int(frame.info.get("duration", 0)) or _DEFAULT_FRAME_MILLISECONDS)
+    for frame, milliseconds in _frames(header.picture, reading):
+        small = shrinkable(frame, header, max(sizes), _SHRINK_GAP)
+        durations.append(milliseconds)
         for made, size in zip(frames, sizes, strict=True):
             made.append(_finished(small, size, header, orientation))
     timing = Timing.read(durations, header.format, header.picture.info.get("loop"))
@@ -155,25 +162,32 @@ def _animations(header: Header, specs: Sequence[ThumbnailSpec]) -> list[Thumbnai
     return thumbnails
 
 
-def _frames(picture: Image.Image) -> Iterator[Image.Image]:
-    """The frames as a viewer shows them; without the stand-in that a PNG has for viewers that know no animation."""
+def _frames(picture: Image.Image, reading: Reading) -> Iterator[tuple[Image.Image, int]]:
+    """Yield the frames as a viewer shows them, and for how many milliseconds.
+
+    A PNG's stand-in for viewers that know no animation is left out.
+    """
     first = 1 if getattr(picture, "default_image", False) else 0
     drawn = Image.new("L", picture.size)
-    for index, frame in enumerate(ImageSequence.Iterator(picture)):
-        if index < first:
-            continue
-        areas = [tile.extents for tile in getattr(frame, "tile", ())] if frame.format == "GIF" else []
-        frame.load()
+    for index in itertools.count(first):
+        with reading():
+            try:
+                picture.seek(index)
+            except EOFError:
+                return
+            areas = [tile.extents for tile in getattr(picture, "tile", ())] if picture.format == "GIF" else []
+            picture.load()
+            milliseconds = int(picture.info.get("duration", 0)) or _DEFAULT_FRAME_MILLISECONDS
         if areas and drawn.getextrema()[0] == 0:
             drawn.paste(255, areas[0])
         if areas and drawn.getextrema()[0] == 0:
             # Where no frame has drawn yet there is nothing; Pillow shows the palette's first entry.
-            bare = frame.convert("RGBA")
+            bare = picture.convert("RGBA")
             bare.putalpha(ImageChops.multiply(bare.getchannel("A"), drawn))
-            bare.info = frame.info
-            yield bare
+            bare.info = picture.info
+            yield bare, milliseconds
         else:
-            yield frame
+            yield picture, milliseconds
 
 
 def _target(source_format: str, spec: ThumbnailSpec, *, has_alpha: bool) -> str:

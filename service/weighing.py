@@ -10,10 +10,6 @@ from PIL import Image
 from service.decoding import Header
 from service.shrinking import strip_rows
 
-_ORIENTATION, _BITS_PER_SAMPLE, _ROWS_PER_STRIP = 274, 258, 278
-_TILE_WIDTH, _TILE_LENGTH = 322, 323
-"""Tags of a TIFF."""
-
 _COEFFICIENT_BYTES = 2.03
 """Of a sample of a JPEG whose coefficients are held until its last scan, measured."""
 
@@ -62,7 +58,7 @@ def weigh(header: Header, at_least: tuple[int, int], targets: Collection[str], h
     if header.format == "JPEG":
         decoding += raster
     elif header.format == "TIFF":
-        decoding += _tiff_extra(header.picture)
+        decoding += _tiff_extra(header)
     elif header.format == "GIF" and not _fills_its_screen(header.picture):
         decoding, raster = 10 * width * height, 4 * width * height
     opaque = mode in {"RGB", "L", "CMYK", "LAB"} and "transparency" not in header.picture.info
@@ -99,13 +95,13 @@ def _fills_its_screen(picture: Image.Image) -> bool:
     return all(tile.extents in {None, (0, 0, *picture.size)} for tile in getattr(picture, "tile", ()))
 
 
-def _tiff_extra(picture: Image.Image) -> int:
+def _tiff_extra(header: Header) -> int:
     """Bytes that a TIFF takes besides its pixels: a strip or tile that is unpacked, a second picture where it turns."""
-    tags = getattr(picture, "tag_v2", {})
+    picture, layout = header.picture, header.tiff
     width, height = picture.size
-    extra = 0 if tags.get(_ORIENTATION, 1) == 1 else width * height * _MODE_BYTES.get(picture.mode, 4)
+    extra = 0 if layout.orientation == 1 else width * height * _MODE_BYTES.get(picture.mode, 4)
     if any(tile.codec_name == "libtiff" for tile in getattr(picture, "tile", ())):
-        bits = tags.get(_BITS_PER_SAMPLE, (1,))
-        rows = int(tags.get(_TILE_LENGTH) or min(height, tags.get(_ROWS_PER_STRIP, height)))
-        extra += int(tags.get(_TILE_WIDTH, width)) * rows * len(bits) * max(bits) // 8
+        strip = (width, min(height, height if layout.rows_per_strip is None else layout.rows_per_strip))
+        columns, rows = layout.tile or strip
+        extra += columns * rows * len(layout.bits) * max(layout.bits, default=1) // 8
     return extra

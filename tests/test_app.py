@@ -670,13 +670,13 @@ class TestEvents:
         monkeypatch.setattr(logging.getLogger("uvicorn.error"), "handlers", [QueueHandler(logged)])
 
         def broken(*_: object, **__: object) -> None:
-            raise ZeroDivisionError("secret")
+            raise TypeError("secret")
 
-        monkeypatch.setattr("service.pipeline.make_thumbnails", broken)
+        monkeypatch.setattr("service.thumbnail.encode", broken)
         client, _ = serve()
         answer = deliver(client, put("in/a.jpg", SMALL))
         assert answer.status_code == 500
         assert "secret" not in answer.text
         assert answer.json()["code"] == "internal_error"
-        while "ZeroDivisionError: secret" not in logged.get(timeout=20).getMessage():
+        while "TypeError: secret" not in logged.get(timeout=20).getMessage():
             pass

@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "decoding": {"errors", "structure"},
     "colours": set(),
     "encoding": {"errors"},
-    "shrinking": {"errors"},
+    "shrinking": {"decoding", "errors"},
     "weighing": {"decoding", "shrinking"},
     "specs": {"errors"},
     "thumbnail": {"specs", "errors", "decoding", "shrinking", "weighing", "colours", "encoding"},

@@ -238,7 +238,7 @@ def test_a_defect_is_logged_with_its_trace_and_its_source_and_the_caller_learns_
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError(SECRET)
 
-    monkeypatch.setattr("service.pipeline.make_thumbnails", broken)
+    monkeypatch.setattr("service.thumbnail.encode", broken)
     client, _ = serve()
     answer = client.post(
         "/events",

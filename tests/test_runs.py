@@ -327,9 +327,9 @@ def test_a_defect_is_counted_as_a_failure_and_its_text_stays_in_the_log(
     store.put("gs://photos/in/a.jpg", SMALL)
 
     def broken(*_: object, **__: object) -> None:
-        raise ZeroDivisionError("secret")
+        raise TypeError("secret")
 
-    monkeypatch.setattr("service.pipeline.make_thumbnails", broken)
+    monkeypatch.setattr("service.thumbnail.encode", broken)
     report = finished(run(store, executor))
     assert (report.failed, report.failures[0].code) == (1, "internal_error")
     assert "secret" not in report.failures[0].reason

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pillow_heif
 import pytest
@@ -370,3 +371,33 @@ def test_the_decoders_that_the_formats_need_are_there() -> None:
 
 def test_names_of_colours_are_those_of_the_test_picture() -> None:
     assert corners(quadrants()) == [Image.new("RGB", (1, 1), colour).getpixel((0, 0)) for colour in QUADRANTS.values()]
+
+
+@pytest.mark.parametrize("broken", ["weigh", "shrinkable", "to_srgb", "encode"])
+@pytest.mark.parametrize("defect", [AttributeError, KeyError, TypeError, MemoryError])
+def test_a_defect_of_the_service_is_no_corrupt_image(
+    monkeypatch: pytest.MonkeyPatch, broken: str, defect: type[Exception]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise defect("of the service")
+
+    monkeypatch.setattr(f"service.thumbnail.{broken}", fail)
+    with pytest.raises(defect, match="of the service"):
+        made(jpeg())
+
+
+def test_a_defect_in_an_animation_is_no_corrupt_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise TypeError("of the service")
+
+    data = encoded(quadrants(), "GIF", save_all=True, append_images=[quadrants().rotate(90)])
+    monkeypatch.setattr("service.thumbnail.encode_animation", fail)
+    with pytest.raises(TypeError, match="of the service"):
+        made(data, ThumbnailSpec(animated=True))
+
+
+def test_a_gray_tiff_with_associated_alpha_is_read() -> None:
+    extra_samples = partial(struct.pack, "<HHII", 338, 3, 1)
+    tiff = encoded(Image.new("LA", (8, 8), (60, 128)), "TIFF").replace(extra_samples(2), extra_samples(1))
+    assert Image.open(io.BytesIO(tiff)).mode == "La"
+    assert opened(made(tiff).data).getpixel((4, 4)) == (119, 119, 119, 128)
