@@ -10,10 +10,10 @@ from types import FrameType
 
 import uvicorn
 
-from service.boot import TRY_AGAIN, begin, exit_status_of, leave
 from service.errors import ServiceError
-from service.front import Application, Front
+from service.process import TRY_AGAIN, begin, exit_status_of, leave
 from service.settings import Settings
+from service.web.startup import Application, DeferredApp
 
 _GRACE_SECONDS = 8
 """What requests in flight get after SIGTERM; Cloud Run kills the container after 10 s."""
@@ -22,7 +22,7 @@ _GRACE_SECONDS = 8
 class _Server(uvicorn.Server):
     """Loads the service once the port is open, and tells it at once when it is to end, so that long runs end early."""
 
-    def __init__(self, config: uvicorn.Config, front: Front, stopping: Event) -> None:
+    def __init__(self, config: uvicorn.Config, front: DeferredApp, stopping: Event) -> None:
         super().__init__(config)
         self._front = front
         self._stopping = stopping
@@ -55,7 +55,7 @@ def main() -> int:
     stopping = Event()
     ending = ExitStack()
     ending.callback(stopping.set)
-    front = Front(lambda: _load(settings, stopping, ending), ending.close)
+    front = DeferredApp(lambda: _load(settings, stopping, ending), ending.close)
     config = uvicorn.Config(
         front,
         host="0.0.0.0",  # noqa: S104 - a container is reached from outside of it
@@ -78,8 +78,8 @@ def main() -> int:
 
 def _load(settings: Settings, stopping: Event, ending: ExitStack) -> Application:
     """Import and build what takes long; add what is to be done at the end."""
-    from service.app import create_app  # noqa: PLC0415 - takes half a second; the port opens first
-    from service.wiring import build  # noqa: PLC0415 - takes half a second; the port opens first
+    from service.bootstrap import build  # noqa: PLC0415 - takes half a second; the port opens first
+    from service.web.app import create_app  # noqa: PLC0415 - takes half a second; the port opens first
 
     service = build(settings, stopping=stopping)
     # The rest ends with the process.

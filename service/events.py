@@ -23,8 +23,8 @@ from cloudevents.core.exceptions import BaseCloudEventException
 from pydantic import AwareDatetime, BaseModel, Field, StringConstraints, ValidationError
 
 from service.errors import NotAnEvent, UnusableEvent
-from service.locations import ObjectLocation
-from service.selection import StoredObject
+from service.storage.addresses import ObjectLocation
+from service.storage.base import StoredObject
 
 FINALIZED = "google.cloud.storage.object.v1.finalized"
 MESSAGE_PUBLISHED = "google.cloud.pubsub.topic.v1.messagePublished"
@@ -42,7 +42,7 @@ _Name = Annotated[str, StringConstraints(min_length=1)]
 
 
 @dataclass(frozen=True, slots=True)
-class Finalized:
+class ObjectFinalized:
     """An object that was written."""
 
     location: ObjectLocation
@@ -53,7 +53,7 @@ class Finalized:
 
 
 @dataclass(frozen=True, slots=True)
-class NotOurs:
+class IgnoredEvent:
     """An event that is understood, and asks nothing of us."""
 
     reason: str
@@ -86,7 +86,7 @@ class _NotificationAttributes(BaseModel):
     objectGeneration: int | None = None  # noqa: N815
 
 
-def decode(headers: Mapping[str, str], body: bytes) -> Finalized | NotOurs:
+def decode(headers: Mapping[str, str], body: bytes) -> ObjectFinalized | IgnoredEvent:
     """Find the written object in a delivery.
 
     Args:
@@ -137,7 +137,7 @@ def _binary(headers: Mapping[str, str], body: bytes) -> BaseCloudEvent:
         raise UnusableEvent(f"the binary CloudEvent cannot be read: {error}") from error
 
 
-def _from_cloud_event(event: BaseCloudEvent) -> Finalized | NotOurs:
+def _from_cloud_event(event: BaseCloudEvent) -> ObjectFinalized | IgnoredEvent:
     data = event.get_data()
     if isinstance(data, str | bytes):
         data = _json(data, "the CloudEvent's data")
@@ -148,10 +148,10 @@ def _from_cloud_event(event: BaseCloudEvent) -> Finalized | NotOurs:
         return _from_push(data)
     if event_type == AUDIT_LOG_WRITTEN:
         return _from_audit_log(data)
-    return NotOurs(f"events of type {event_type} are not about a new object")
+    return IgnoredEvent(f"events of type {event_type} are not about a new object")
 
 
-def _from_resource(data: object) -> Finalized:
+def _from_resource(data: object) -> ObjectFinalized:
     try:
         bare = _BareResource.model_validate(data)
     except ValidationError as error:
@@ -161,8 +161,8 @@ def _from_resource(data: object) -> Finalized:
         resource = _Resource.model_validate(data)
         created = resource.timeCreated.astimezone(UTC)
     except (ValidationError, OverflowError):
-        return Finalized(location, bare.generation, None)
-    return Finalized(
+        return ObjectFinalized(location, bare.generation, None)
+    return ObjectFinalized(
         location,
         resource.generation,
         StoredObject(
@@ -177,7 +177,7 @@ def _from_resource(data: object) -> Finalized:
     )
 
 
-def _from_push(envelope: object) -> Finalized | NotOurs:
+def _from_push(envelope: object) -> ObjectFinalized | IgnoredEvent:
     message = envelope.get("message") if isinstance(envelope, dict) else None
     if not isinstance(message, dict):
         raise UnusableEvent("the Pub/Sub push has no 'message' object")
@@ -185,22 +185,22 @@ def _from_push(envelope: object) -> Finalized | NotOurs:
     if not isinstance(attributes, dict) or "eventType" not in attributes:
         raise UnusableEvent("the Pub/Sub message is no bucket notification: it has no attribute 'eventType'")
     if attributes["eventType"] != "OBJECT_FINALIZE":
-        return NotOurs(f"bucket notifications of type {attributes['eventType']} are not about a new object")
+        return IgnoredEvent(f"bucket notifications of type {attributes['eventType']} are not about a new object")
     if message.get("data"):
         return _from_resource(_json(_base64(message["data"]), "the Pub/Sub message's data"))
     try:
         named = _NotificationAttributes.model_validate(attributes)
     except ValidationError as error:
         raise UnusableEvent(f"the notification's attributes do not name an object: {_problems(error)}") from error
-    return Finalized(ObjectLocation(named.bucketId, named.objectId), named.objectGeneration, None)
+    return ObjectFinalized(ObjectLocation(named.bucketId, named.objectId), named.objectGeneration, None)
 
 
-def _from_audit_log(entry: object) -> Finalized | NotOurs:
+def _from_audit_log(entry: object) -> ObjectFinalized | IgnoredEvent:
     payload = entry.get("protoPayload") if isinstance(entry, dict) else None
     if not isinstance(payload, dict):
         raise UnusableEvent("the audit-log entry has no 'protoPayload'")
     if payload.get("methodName") != "storage.objects.create":
-        return NotOurs(f"audit-log entries about {payload.get('methodName')} are not about a new object")
+        return IgnoredEvent(f"audit-log entries about {payload.get('methodName')} are not about a new object")
     prefix, _, rest = str(payload.get("resourceName", "")).partition("/buckets/")
     bucket, separator, name = rest.partition("/objects/")
     if not (prefix and bucket and separator and name):
@@ -208,7 +208,7 @@ def _from_audit_log(entry: object) -> Finalized | NotOurs:
             f"the audit-log entry's resourceName is {payload.get('resourceName')!r} "
             "and not projects/_/buckets/BUCKET/objects/NAME"
         )
-    return Finalized(ObjectLocation(bucket, name), None, None)
+    return ObjectFinalized(ObjectLocation(bucket, name), None, None)
 
 
 def _base64(text: object) -> bytes:

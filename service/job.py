@@ -1,22 +1,26 @@
 """Cloud Run Job: one task of a run. Settings in, exit status out."""
 
 import math
+import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
 from types import FrameType
+from typing import Protocol
 
 import structlog
 from structlog.contextvars import bind_contextvars
 
-from service.boot import DONE, TRY_AGAIN, begin, exit_status_of, leave
+from service.bootstrap import Service, build
 from service.errors import ServiceError
-from service.metrics import Door
-from service.orders import RunRequest
-from service.progress import watched
-from service.runs import Run
-from service.wiring import Service, build
+from service.process import DONE, TRY_AGAIN, begin, exit_status_of, leave
+from service.runs.report import RunReport
+from service.runs.request import RunRequest
+from service.runs.runner import Run
+from service.telemetry.metrics import Door
 
 _POLL_SECONDS = 0.2
 _LAST_SECONDS = 6.5
@@ -75,6 +79,48 @@ def _finish(run: Run, service: Service) -> int:
         show(run.report(), run.total)
     worker.result()
     return DONE if run.report().whole else TRY_AGAIN
+
+
+_COLUMNS, _ROWS = 100, 24
+"""Of a terminal that does not say."""
+
+
+class Watched(Protocol):
+    """What is told how far a run is."""
+
+    def __call__(self, report: RunReport, total: int | None) -> None:
+        """Show a report; `total` is the images of the task, None where that is not known yet."""
+
+
+@contextmanager
+def watched() -> Iterator[Watched]:
+    """Show a bar until the block ends; lines of the log go above it."""
+    if not sys.stderr.isatty():
+        yield lambda *_, **__: None
+        return
+    from tqdm import tqdm  # noqa: PLC0415 - where nobody watches it is not needed
+    from tqdm.contrib.logging import logging_redirect_tqdm  # noqa: PLC0415
+
+    class Bar(tqdm):  # type: ignore[type-arg]  # not generic when the program runs
+        monitor_interval = 0
+        """No thread of its own."""
+
+    # A terminal without a size, as some containers have it, would show a bar of no width.
+    sized = os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    size = {"dynamic_ncols": True} if sized else {"ncols": _COLUMNS, "nrows": _ROWS}
+    with ExitStack() as stack:
+        bar = stack.enter_context(Bar(unit=" images", file=sys.stderr, **size))
+        if sys.stdout.isatty():
+            stack.enter_context(logging_redirect_tqdm(tqdm_class=Bar))
+
+        def show(report: RunReport, total: int | None) -> None:
+            bar.total = None if total is None else max(total, report.assigned)
+            bar.set_description_str("listing" if total is None else "thumbnails", refresh=False)
+            bar.set_postfix(rejected=report.rejected, failed=report.failed, refresh=False)
+            bar.update(report.assigned - bar.n)
+            bar.refresh()
+
+        yield show
 
 
 if __name__ == "__main__":

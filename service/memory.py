@@ -87,7 +87,7 @@ def decoding_budget(limit: int) -> int:
     return max(_SMALLEST_BUDGET, (limit - limit // 10 - _PROCESS_BYTES) * 2 // 3)
 
 
-def give_back_what_is_freed() -> None:
+def tune_malloc() -> None:
     """Have the C library return freed memory to the system at once, where it is one that can be told (glibc).
 
     By itself it raises its thresholds to what was freed last, up to 32 MiB, and keeps far more than that: fifty

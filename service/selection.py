@@ -3,14 +3,11 @@
 All doors ask the same `Selection`, so none of them can loop over the service's own output.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 
-from service.locations import FolderLocation, ObjectLocation, starts_like_output
-
-SOURCE_KEY = "thumbnail-source"
-"""Custom metadata of a thumbnail: the `gs://` address it was made from. What carries it is never a source."""
+from service.naming import SOURCE_KEY, is_output
+from service.storage.addresses import FolderLocation, ObjectLocation
+from service.storage.base import StoredObject
 
 IMAGE_EXTENSIONS = frozenset(
     [
@@ -51,21 +48,6 @@ _GENERIC_TYPES = frozenset({"", "application/octet-stream", "binary/octet-stream
 
 
 @dataclass(frozen=True, slots=True)
-class StoredObject:
-    """One generation of an object, as a listing or an event describes it."""
-
-    location: ObjectLocation
-    generation: int
-    size: int
-    """Stored bytes; of a gzip-encoded object the packed ones."""
-    created: datetime
-    """When this generation was made, `timeCreated`; aware."""
-    content_type: str = ""
-    content_encoding: str = ""
-    metadata: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Selection:
     """Which objects are sources: images inside the fence that the service did not write itself."""
 
@@ -74,31 +56,31 @@ class Selection:
     by_content: bool = False
     """Whether the first bytes decide where neither the content type nor the name does."""
 
-    def objection_to_name(self, location: ObjectLocation) -> str | None:
+    def name_exclusion_reason(self, location: ObjectLocation) -> str | None:
         """Why an object cannot be a source, from its address alone; None if it can."""
         if location not in self.fence:
             return f"outside {self.fence}"
-        if location.bucket == self.output_bucket and starts_like_output(location.name):
+        if location.bucket == self.output_bucket and is_output(location.name):
             return "in a folder that this service writes to"
         if location.name.endswith("/"):
             return "a folder placeholder"
         return None
 
-    def objection(self, found: StoredObject) -> str | None:
+    def exclusion_reason(self, found: StoredObject) -> str | None:
         """Why an object cannot be a source, image or not; None if it can."""
-        if reason := self.objection_to_name(found.location):
+        if reason := self.name_exclusion_reason(found.location):
             return reason
         if SOURCE_KEY in found.metadata:
             return f"a thumbnail of {found.metadata[SOURCE_KEY]}"
         return None
 
-    def why_no_image(self, found: StoredObject) -> str | None:
+    def non_image_reason(self, found: StoredObject) -> str | None:
         """Why an object is taken for no image; None if it is one, or its first bytes have to decide."""
-        if _is_image(found) or self.is_undecided(found):
+        if _is_image(found) or self.needs_sniffing(found):
             return None
         return f"not an image by its content type ({found.content_type or 'none'}) and its name"
 
-    def is_undecided(self, found: StoredObject) -> bool:
+    def needs_sniffing(self, found: StoredObject) -> bool:
         """Whether the first bytes have to decide: the type and the name say nothing, or contradict each other."""
         return self.by_content and found.size > 0 and _is_image(found) is None
 

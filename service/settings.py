@@ -17,13 +17,14 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service.chunks import MAX_TASKS
-from service.costs import Prices
 from service.errors import InvalidValue, WrongSettings
-from service.locations import FolderLocation, Layout, check_bucket_name, starts_like_output
+from service.images.spec import Box, OutputFormat
 from service.memory import decoding_budget, memory_limit
-from service.metrics import is_installed
-from service.specs import Box, OutputFormat
+from service.naming import Layout, is_output
+from service.runs.costs import Prices
+from service.runs.partition import MAX_TASKS
+from service.storage.addresses import FolderLocation, check_bucket_name
+from service.telemetry.metrics import is_installed
 
 _MEBIBYTE = 1024 * 1024
 _MAX_IN_FLIGHT = 48
@@ -124,7 +125,7 @@ class Settings(BaseSettings):
                 self.cloud_run_task_index,
                 f"is outside 0 … {self.cloud_run_task_count - 1} (CLOUD_RUN_TASK_COUNT is {self.cloud_run_task_count})",
             )
-        if self.input_folder.bucket == self.destination_bucket and starts_like_output(self.input_folder.prefix):
+        if self.input_folder.bucket == self.destination_bucket and is_output(self.input_folder.prefix):
             raise InvalidValue(
                 "INPUT_FOLDER",
                 str(self.input_folder),

@@ -9,12 +9,12 @@ import httpx
 import pytest
 from google.cloud.storage.retry import DEFAULT_RETRY
 
-from service.app import create_app
+from service.bootstrap import Service, build
 from service.demo.emulators import local_client, make_bucket, storage_emulator, upload
 from service.settings import Settings
-from service.wiring import Service, build
-from tests.looking import serving
-from tests.proxy import Proxy, proxied
+from service.web.app import create_app
+from tests.support.browser import serving
+from tests.support.proxy import Proxy, proxied
 
 _numbers = itertools.count()
 
@@ -58,8 +58,8 @@ def put(emulator: str, bucket: str) -> Put:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Storage calls give up within a second instead of a minute."""
-    monkeypatch.setattr("service.storage._RETRY", DEFAULT_RETRY.with_timeout(0.5).with_delay(initial=0.05))
-    monkeypatch.setattr("service.storage._TIMEOUT", (0.5, 0.5))
+    monkeypatch.setattr("service.storage.cloud._RETRY", DEFAULT_RETRY.with_timeout(0.5).with_delay(initial=0.05))
+    monkeypatch.setattr("service.storage.cloud._TIMEOUT", (0.5, 0.5))
 
 
 class Serve(Protocol):

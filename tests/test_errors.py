@@ -3,9 +3,9 @@ from collections.abc import Iterator
 import pytest
 
 from service import errors
-from service.app import STATUS, status_of
-from service.boot import EXIT_STATUS, exit_status_of
 from service.errors import ServiceError
+from service.process import EXIT_STATUS, exit_status_of
+from service.web.app import STATUS, status_of
 
 
 def _all(kind: type[ServiceError]) -> Iterator[type[ServiceError]]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import NotAnEvent, UnusableEvent
-from service.events import Finalized, NotOurs, decode
+from service.events import IgnoredEvent, ObjectFinalized, decode
 
 CASES = sorted((Path(__file__).parent / "data" / "events").glob("*.json"))
 
@@ -28,7 +28,7 @@ def _meaning(headers: dict[str, str], body: bytes) -> tuple[str, Any]:
         return "unusable", str(error)
     except NotAnEvent as error:
         return "not_an_event", str(error)
-    if isinstance(event, NotOurs):
+    if isinstance(event, IgnoredEvent):
         return "not_ours", event.reason
     return "location", (str(event.location), event.generation, event.described is not None)
 
@@ -51,7 +51,7 @@ def test_there_are_deliveries_of_every_kind() -> None:
 def test_a_full_event_says_all_that_is_needed() -> None:
     headers, body, _ = _load(Path(__file__).parent / "data" / "events" / "binary.json")
     event = decode(headers, body)
-    assert isinstance(event, Finalized)
+    assert isinstance(event, ObjectFinalized)
     assert event.described
     assert event.described.size == 352041
     assert event.described.content_type == "image/jpeg"

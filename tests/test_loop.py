@@ -13,19 +13,19 @@ from typing import Any
 import httpx
 import pytest
 
+from service.bootstrap import Service, build
 from service.demo.emulators import download, list_objects, upload
-from service.events import AUDIT_LOG_WRITTEN, FINALIZED, MESSAGE_PUBLISHED, NotOurs, decode
-from service.locations import BOOKKEEPING_FOLDER, Hour, starts_like_output
-from service.orders import RunRequest
-from service.pipeline import Outcome, Result
-from service.reports import RunReport
-from service.selection import SOURCE_KEY, StoredObject
+from service.events import AUDIT_LOG_WRITTEN, FINALIZED, MESSAGE_PUBLISHED, IgnoredEvent, decode
+from service.naming import BOOKKEEPING_FOLDER, SOURCE_KEY, Hour, is_output
+from service.runs.report import RunReport
+from service.runs.request import RunRequest
 from service.settings import Settings
-from service.wiring import Service, build
+from service.storage.base import StoredObject
+from service.thumbnailer import Outcome, Result
 from tests.conftest import Put, Serve
-from tests.fakes import MemoryStore
-from tests.images import jpeg
-from tests.proxy import Proxy
+from tests.support.memory_store import MemoryStore
+from tests.support.pictures import jpeg
+from tests.support.proxy import Proxy
 
 SMALL = jpeg(16, 12)
 TALL = jpeg(12, 16)
@@ -111,7 +111,7 @@ def deliveries(resource: dict[str, Any]) -> dict[str, tuple[dict[str, str], byte
 
 def deliver(service: Service, found: StoredObject, envelope: str = "binary") -> Outcome:
     event = decode(*deliveries(resource_of(found))[envelope])
-    assert not isinstance(event, NotOurs)
+    assert not isinstance(event, IgnoredEvent)
     return service.thumbnailer.handle(event)
 
 
@@ -377,7 +377,7 @@ def test_the_replay_of_all_that_was_written_costs_nothing(store: MemoryStore, do
             for envelope in ENVELOPES:
                 assert deliver(service, found, envelope).result is Result.IGNORED
             # As something to look up again it is no better: an event may say less than storage knows.
-            assert service.thumbnailer.selection.objection_to_name(found.location)
+            assert service.thumbnailer.selection.name_exclusion_reason(found.location)
         assert not store.calls, "not even a look"
         assert store.names(output) == before
         again = [
@@ -433,7 +433,7 @@ def test_over_http_the_replay_of_all_that_was_written_asks_nothing_of_storage(
 
     written = [item for item in list_objects(emulator, output) if item["name"] not in names]
     assert len([item for item in written if SOURCE_KEY in item.get("metadata", {})]) == 3 * 3 * 2
-    assert all(starts_like_output(item["name"]) for item in written)
+    assert all(is_output(item["name"]) for item in written)
     assert {Hour.of(found.created).text for found in map(_stored, own)} <= {
         item["name"].partition("/")[0] for item in written
     }
@@ -460,6 +460,6 @@ def test_over_http_the_replay_of_all_that_was_written_asks_nothing_of_storage(
 
 def _stored(resource: dict[str, Any]) -> StoredObject:
     event = decode(*deliveries(resource)["binary"])
-    assert not isinstance(event, NotOurs)
+    assert not isinstance(event, IgnoredEvent)
     assert event.described
     return event.described

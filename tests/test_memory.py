@@ -16,7 +16,7 @@ from PIL import Image
 
 from service.errors import Overloaded
 from service.memory import Budget, decoding_budget, memory_limit
-from tests.images import encoded
+from tests.support.pictures import encoded
 
 MEBIBYTE = 1024 * 1024
 NO_LIMIT_OF_VERSION_1 = 9223372036854771712
@@ -258,8 +258,8 @@ def until_waiting(budget: Budget, count: int) -> None:
 MEASURE = """
 import contextlib, io, json, sys
 from PIL import Image
-from service.specs import Box, ThumbnailSpec
-from service.thumbnail import make_thumbnails
+from service.images.spec import Box, ThumbnailSpec
+from service.images.thumbnail import make_thumbnails
 
 def status(key):
     with open("/proc/self/status") as lines:

@@ -1,9 +1,10 @@
 import pytest
 
 from service.errors import WrongSettings
-from service.locations import FolderLocation, Layout
+from service.images.spec import Box, OutputFormat
+from service.naming import Layout
 from service.settings import Settings, load_settings
-from service.specs import Box, OutputFormat
+from service.storage.addresses import FolderLocation
 
 
 @pytest.fixture(autouse=True)

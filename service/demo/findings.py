@@ -13,7 +13,7 @@ from service.demo.deliveries import Answer
 from service.demo.emulators import address_of
 from service.demo.photos import DemoFile
 from service.demo.sheet import Card, NotMade, Sheet, Timing, size_text
-from service.selection import SOURCE_KEY
+from service.naming import SOURCE_KEY
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,7 @@ def _saved(data: bytes, form: str, *, mode: str = "RGB", **options: object) -> b
 
 
 def _cropped(data: bytes, box: Sequence[float]) -> bytes:
-    """Cut a part out; the box is left, top, right, bottom in fractions of the picture."""
+    """Boundary a part out; the box is left, top, right, bottom in fractions of the picture."""
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(data)) as picture:
         left, top, right, bottom = box

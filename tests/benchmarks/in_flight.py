@@ -14,7 +14,7 @@ from tests.benchmarks.processes import server, stand_in
 from tests.benchmarks.sections import NEAR, Effort, Say, Section
 from tests.benchmarks.tables import MEGABYTE, figure, table
 from tests.benchmarks.wire import connect, event, exchange
-from tests.test_soak import LIMIT, MEBIBYTE, memory_group
+from tests.system.test_soak import LIMIT, MEBIBYTE, memory_group
 
 _IN_FLIGHT = {Effort.SMOKE: (10,), Effort.QUICK: (80, 250), Effort.FULL: (80, 250, 1000)}
 _CORPORA = {Effort.SMOKE: ("tiny",), Effort.QUICK: ("web", "phone"), Effort.FULL: ("web", "phone")}

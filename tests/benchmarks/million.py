@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from service.costs import OfType, Prices, estimate
-from service.journal import seconds_between_reports
+from service.runs.costs import OfType, Prices, estimate
+from service.runs.reporter import seconds_between_reports
 from tests.benchmarks.corpora import corpus
 from tests.benchmarks.processes import StandIn, server, stand_in
 from tests.benchmarks.sections import NEAR, Effort, Say, Section

@@ -15,10 +15,10 @@ from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import PurePosixPath
 
-from service.locations import FolderLocation, ObjectLocation
-from service.specs import ThumbnailSpec
-from service.storage import CloudStore
-from service.thumbnail import make_thumbnails
+from service.images.spec import ThumbnailSpec
+from service.images.thumbnail import make_thumbnails
+from service.storage.addresses import FolderLocation, ObjectLocation
+from service.storage.cloud import CloudStore
 from tests.benchmarks.limit import with_pillow
 from tests.benchmarks.standin import BUCKET, FOLDER
 

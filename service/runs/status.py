@@ -1,0 +1,262 @@
+"""How far runs are: read back from the plans and reports that their tasks keep in storage.
+
+A run of ten thousand tasks is ten listings, since each report carries its figures as metadata; the reports themselves
+are read only for what was rejected or failed, and only so many.
+"""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import PurePosixPath
+from typing import TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
+
+from service.errors import ObjectNotFound
+from service.naming import BOOKKEEPING_FOLDER
+from service.runs.plan import PLAN_NAME, Plan, folder_of_run
+from service.runs.report import LIST_LIMIT, Problem
+from service.runs.reporter import SUMMARY_KEY, State, Summary, TaskReport
+from service.storage.addresses import FolderLocation
+from service.storage.base import ObjectStore, StoredObject
+
+RUNS_LIMIT = 100
+"""How many runs a list of them names."""
+_REPORTS_READ = 20
+"""How many tasks' reports are read for what was rejected and failed."""
+_READERS = 8
+_MAX_BYTES = 64 * 1024 * 1024
+
+_Item = TypeVar("_Item")
+
+
+class RunSummary(BaseModel):
+    """One run in a list."""
+
+    run_id: str
+    planned: datetime
+    total: int = Field(description="Images that were found when it was planned.")
+    task_count: int
+
+
+class RunList(BaseModel):
+    """The latest runs."""
+
+    runs: list[RunSummary] = Field(description=f"Newest first, {RUNS_LIMIT} at most.")
+    count: int = Field(description="Of all there are.")
+
+
+class QuietTask(BaseModel):
+    """A task that is at work by its last report, and has not reported when it should have."""
+
+    task_index: int
+    last_report: datetime
+
+
+class Tasks(BaseModel):
+    """How many tasks are at what."""
+
+    not_started: int = 0
+    running: int = 0
+    quiet: int = 0
+    whole: int = 0
+    unfinished: int = Field(0, description="They ended and left something; a retry does the rest.")
+
+
+class RunStatus(BaseModel):
+    """How far a run is, over all of its tasks."""
+
+    run_id: str
+    state: str = Field(description="planning, running, whole or unfinished (nobody is at work, and something is left).")
+    input_folder: str | None = None
+    output_folder: str | None = None
+    timestamp: str | None = None
+    task_count: int | None = None
+    planned: datetime | None = None
+    updated: datetime | None = Field(None, description="When a task last reported.")
+    total: int | None = Field(None, description="Images to thumbnail, as far as is known.")
+    done: int = Field(0, description="created + skipped + rejected.")
+    created: int = 0
+    skipped: int = 0
+    rejected: int = 0
+    failed: int = 0
+    renamed: int = 0
+    passed_over: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
+    images_per_second: float = Field(0.0, description="Of the tasks at work, each since its report before.")
+    seconds_left: float | None = Field(None, description="At that rate; none where nobody is at work.")
+    attempts: int = Field(0, description="How often tasks were started, retries and all.")
+    tasks: Tasks = Tasks()
+    not_started: list[int] = Field([], description=f"Task indexes, the first {LIST_LIMIT}.")
+    quiet: list[QuietTask] = Field([], description=f"The first {LIST_LIMIT}.")
+    unfinished: list[int] = Field([], description=f"Task indexes, the first {LIST_LIMIT}.")
+    rejections: list[Problem] = Field([], description=f"The first {LIST_LIMIT}.")
+    failures: list[Problem] = Field([], description=f"The first {LIST_LIMIT}, and why tasks ended early.")
+
+
+def list_runs(store: ObjectStore, bucket: str) -> RunList:
+    """Return the latest runs.
+
+    Raises:
+        RetryLater: storage did not say.
+    """
+    folder = FolderLocation(bucket, BOOKKEEPING_FOLDER)
+    plans = list(store.list_objects(folder, glob=f"{BOOKKEEPING_FOLDER}*/{PLAN_NAME}"))
+    plans.sort(key=lambda plan: (plan.created, plan.location.name), reverse=True)
+    return RunList(
+        runs=[
+            RunSummary(
+                run_id=PurePosixPath(plan.location.name).parent.name,
+                planned=plan.created,
+                total=_number(plan.metadata.get("total")),
+                task_count=_number(plan.metadata.get("tasks")),
+            )
+            for plan in plans[:RUNS_LIMIT]
+        ],
+        count=len(plans),
+    )
+
+
+def run_status(store: ObjectStore, bucket: str, run_id: str) -> RunStatus:
+    """Sum up what the tasks of a run have reported.
+
+    Args:
+        store: where plans and reports are.
+        bucket: the one.
+        run_id: which run.
+
+    Raises:
+        ObjectNotFound: there is nothing of such a run.
+        RetryLater: storage did not say.
+    """
+    folder = folder_of_run(bucket, run_id)
+    plan_object: StoredObject | None = None
+    latest: dict[int, tuple[StoredObject, Summary]] = {}
+    found = False
+    for item in store.list_objects(folder):
+        found = True
+        name = item.location.name.removeprefix(folder.prefix)
+        if name == PLAN_NAME:
+            plan_object = item
+        elif (summary := _summary(item)) and (index := _task_index(name)) is not None:
+            known = latest.get(index)
+            if known is None or known[1].updated <= summary.updated:
+                latest[index] = (item, summary)
+    if not found:
+        raise ObjectNotFound(f"there is no run {run_id!r} in {FolderLocation(bucket, BOOKKEEPING_FOLDER)}")
+    status = RunStatus(run_id=run_id, state="planning")
+    _add_up(status, [summary for _, summary in latest.values()])
+    if plan_object:
+        _add_plan(status, plan_object, Plan.model_validate_json(store.read(plan_object, _MAX_BYTES)), latest)
+    _sort_tasks(status, latest)
+    _judge(status)
+    _add_problems(status, store, latest)
+    return status
+
+
+def _add_up(status: RunStatus, summaries: Iterable[Summary]) -> None:
+    for summary in summaries:
+        for field in ("created", "skipped", "rejected", "failed", "renamed", "passed_over", "bytes_read"):
+            setattr(status, field, getattr(status, field) + getattr(summary, field))
+        status.bytes_written += summary.bytes_written
+        status.attempts += summary.attempt + 1
+        status.updated = max(status.updated or summary.updated, summary.updated)
+    status.done = status.created + status.skipped + status.rejected
+
+
+def _add_plan(
+    status: RunStatus, found: StoredObject, plan: Plan, latest: dict[int, tuple[StoredObject, Summary]]
+) -> None:
+    status.input_folder = plan.input_folder
+    status.timestamp = plan.timestamp
+    status.output_folder = f"gs://{found.location.bucket}/{plan.timestamp}/"
+    status.task_count = plan.task_count
+    status.planned = found.created
+    # Each task that came to its end knows how many images it found more, or fewer, than were planned.
+    drift = sum(
+        summary.discovered - plan.total
+        for _, summary in latest.values()
+        if summary.state in {State.WHOLE, State.UNFINISHED} and summary.discovered
+    )
+    status.total = max(plan.total + drift, status.done)
+
+
+def _sort_tasks(status: RunStatus, latest: dict[int, tuple[StoredObject, Summary]]) -> None:
+    now = datetime.now(UTC)
+    for index in range(status.task_count or max(latest, default=-1) + 1):
+        if index not in latest:
+            status.tasks.not_started += 1
+            _up_to_limit(status.not_started, [index])
+            continue
+        _, summary = latest[index]
+        if summary.state is State.WHOLE:
+            status.tasks.whole += 1
+        elif summary.state is State.UNFINISHED:
+            status.tasks.unfinished += 1
+            _up_to_limit(status.unfinished, [index])
+        elif summary.quiet_after < now:
+            status.tasks.quiet += 1
+            _up_to_limit(status.quiet, [QuietTask(task_index=index, last_report=summary.updated)])
+        else:
+            status.tasks.running += 1
+            status.images_per_second += summary.images_per_second
+    status.images_per_second = round(status.images_per_second, 1)
+
+
+def _judge(status: RunStatus) -> None:
+    """Say what the run as a whole is at, by its tasks."""
+    tasks = status.tasks
+    if status.task_count is None:
+        # Whoever was to plan it has ended, or has gone quiet.
+        if (tasks.unfinished or tasks.quiet) and not tasks.running:
+            status.state = "unfinished"
+        return
+    if tasks.whole == status.task_count:
+        status.state = "whole"
+    elif tasks.running or (tasks.not_started and not (tasks.quiet or tasks.unfinished)):
+        status.state = "running"
+    else:
+        status.state = "unfinished"
+    if status.state == "running" and status.images_per_second and status.total is not None:
+        status.seconds_left = round((status.total - status.done) / status.images_per_second, 1)
+
+
+def _add_problems(status: RunStatus, store: ObjectStore, latest: dict[int, tuple[StoredObject, Summary]]) -> None:
+    telling = (
+        item for _, (item, summary) in sorted(latest.items()) if summary.rejected or summary.failed or summary.has_error
+    )
+
+    def read(item: StoredObject) -> TaskReport | None:
+        try:
+            return TaskReport.model_validate_json(store.read(item, _MAX_BYTES))
+        except (ObjectNotFound, ValidationError):
+            return None  # It was replaced meanwhile; the next look has it.
+
+    with ThreadPoolExecutor(_READERS, "status") as readers:
+        reports = readers.map(read, islice(telling, _REPORTS_READ))
+        for report in filter(None, reports):
+            _up_to_limit(status.rejections, report.rejections)
+            _up_to_limit(status.failures, [*([report.error] if report.error else []), *report.failures])
+
+
+def _up_to_limit(into: list[_Item], more: Sequence[_Item]) -> None:
+    into += more[: LIST_LIMIT - len(into)]
+
+
+def _summary(item: StoredObject) -> Summary | None:
+    try:
+        return Summary.model_validate_json(item.metadata.get(SUMMARY_KEY, ""))
+    except ValidationError:
+        return None
+
+
+def _task_index(name: str) -> int | None:
+    task, _, rest = name.partition("-of-")
+    number = task.removeprefix("task-")
+    return int(number) if rest and number.isascii() and number.isdigit() else None
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isascii() and text.isdigit() else 0

@@ -1,0 +1,104 @@
+"""Addresses in Cloud Storage as values: buckets, objects, folders, ranges of names.
+
+Pure: never asks storage if an address exists.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from service.errors import InvalidValue
+
+MAX_NAME_BYTES = 1024
+"""Longest object name in UTF-8 bytes (cloud.google.com/storage/docs/objects#naming)."""
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+
+
+def check_bucket_name(bucket: str, field: str) -> str:
+    """Return the name as given.
+
+    Raises:
+        InvalidValue: it breaks the naming rules of buckets (cloud.google.com/storage/docs/buckets#naming).
+    """
+    if not _BUCKET.fullmatch(bucket):
+        raise InvalidValue(
+            field,
+            bucket,
+            "is not a bucket name: 3 to 222 of a-z, 0-9, '-', '_', '.', with a letter or digit at both ends",
+        )
+    return bucket
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectLocation:
+    """The address of one object: `gs://bucket/name`."""
+
+    bucket: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"gs://{self.bucket}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class FolderLocation:
+    """A folder: everything whose name starts with `prefix`, which is empty or ends in a slash."""
+
+    bucket: str
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        if self.prefix and not self.prefix.endswith("/"):
+            raise InvalidValue("prefix", self.prefix, "does not end in '/'")
+
+    @classmethod
+    def parse(cls, text: str, field: str) -> Self:
+        """Read `gs://bucket` or `gs://bucket/some/prefix`, with or without a slash at the end.
+
+        Raises:
+            InvalidValue: it is neither, and names `field`.
+        """
+        scheme, separator, rest = text.partition("gs://")
+        if scheme or not separator:
+            raise InvalidValue(field, text, "is not a folder in Cloud Storage, such as gs://my-bucket/photos")
+        bucket, _, prefix = rest.partition("/")
+        try:
+            check_bucket_name(bucket, field)
+        except InvalidValue as error:
+            raise InvalidValue(field, text, f"has the bucket {bucket!r}, which {error.problem}") from None
+        if prefix and not prefix.endswith("/"):
+            prefix += "/"
+        if len(prefix.encode()) > MAX_NAME_BYTES:
+            raise InvalidValue(field, text, f"is longer than the {MAX_NAME_BYTES} bytes that a name may have")
+        return cls(bucket, prefix)
+
+    def __contains__(self, other: "ObjectLocation | FolderLocation") -> bool:
+        """Whether the object, or the whole of the other folder, lies in this one."""
+        name = other.name if isinstance(other, ObjectLocation) else other.prefix
+        return other.bucket == self.bucket and name.startswith(self.prefix)
+
+    def __str__(self) -> str:
+        return f"gs://{self.bucket}/{self.prefix}"
+
+
+@dataclass(frozen=True, slots=True)
+class NameRange:
+    """Object names from `start` on and before `end`, in the order of a listing, which is that of their UTF-8 bytes."""
+
+    start: str = ""
+    """Empty: from the first."""
+    end: str | None = None
+    """None: to the last."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no name can be in it."""
+        return self.end is not None and self.end <= self.start
+
+    def __contains__(self, name: str) -> bool:
+        # Python compares by code point, which is the order of the UTF-8 bytes, too.
+        return self.start <= name and (self.end is None or name < self.end)
+
+
+ALL_NAMES = NameRange()

@@ -1,0 +1,132 @@
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.errors import ShuttingDown
+from service.images.spec import ThumbnailSpec
+from service.naming import Hour, Layout, OutputFolder
+from service.runs.existing import BATCH, Standing
+from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
+from service.storage.base import StoredObject
+from service.thumbnailer import Output
+from tests.support.memory_store import EPOCH, MemoryStore
+
+FENCE = FolderLocation("photos", "in/")
+HOUR = Hour("20251203T15Z")
+SPEC = ThumbnailSpec()
+
+
+class Paged(MemoryStore):
+    """Counts pages of the hour folder's listing, of `BATCH` objects each."""
+
+    pages = 0
+
+    def list_objects(
+        self, folder: FolderLocation, names: NameRange = ALL_NAMES, *, glob: str | None = None
+    ) -> Iterator[StoredObject]:
+        for number, found in zip(count(), super().list_objects(folder, names, glob=glob), strict=False):
+            self.pages += number % BATCH == 0
+            yield found
+
+
+def source(name: str, generation: int = 7) -> StoredObject:
+    return StoredObject(ObjectLocation("photos", f"in/{name}"), generation, 1, EPOCH, "image/jpeg")
+
+
+def outputs(layout: Layout = Layout.FLAT) -> list[Output]:
+    return [Output(SPEC, OutputFolder("photos", FENCE, layout))]
+
+
+def make(store: MemoryStore, found: StoredObject, added: str = "", *, distinct: bool = False, spec: str = str(SPEC),
+         layout: Layout = Layout.FLAT) -> None:  # fmt: skip
+    """Put the thumbnail of a source where the service would."""
+    location = outputs(layout)[0].folder.thumbnail(found.location, HOUR, added, distinct=distinct)
+    store.put(
+        str(location),
+        b"",
+        metadata={
+            "thumbnail-source": str(found.location),
+            "thumbnail-source-generation": str(found.generation),
+            "thumbnail-spec": spec,
+        },
+    )
+
+
+def names_up_to_date(store: MemoryStore, sources: list[StoredObject], layout: Layout = Layout.FLAT) -> set[str]:
+    standing = Standing(store, outputs(layout), HOUR, made_since=None, should_stop=lambda: False)
+    return {location.name.removeprefix("in/") for location in standing.up_to_date(sources)}
+
+
+@pytest.mark.parametrize("distinct", [False, True])
+@pytest.mark.parametrize("added", ["", ".jpg", ".png"])
+@pytest.mark.parametrize("name", ["a.jpg", "scan.tiff", "none", ".hidden", "a.b.c.png", "ü/猫.jpg"])
+@pytest.mark.parametrize("layout", list(Layout))
+def test_a_thumbnail_is_found_under_every_name_it_may_have(
+    name: str, added: str, layout: Layout, *, distinct: bool
+) -> None:
+    store = MemoryStore("photos")
+    make(store, source(name), added, distinct=distinct, layout=layout)
+    assert names_up_to_date(store, [source("A.jpg"), source(name), source("zz.jpg")], layout) == {name}
+
+
+def test_what_is_of_another_generation_source_or_setting_is_not_up_to_date() -> None:
+    store = MemoryStore("photos")
+    make(store, source("old.jpg", generation=6))
+    make(store, source("other.jpg"), spec="10x10 original q80")
+    make(store, source("deep/same.jpg"))
+    store.put("gs://photos/20251203T15Z/foreign.jpg", b"")
+    asked = [source(name) for name in ("old.jpg", "other.jpg", "same.jpg", "foreign.jpg")]
+    assert names_up_to_date(store, asked) == set()
+
+
+@given(
+    st.dictionaries(
+        st.text(st.characters(codec="utf-8", exclude_characters="\n\r"), min_size=1, max_size=4),
+        st.tuples(st.booleans(), st.booleans(), st.sampled_from(["", ".jpg", ".png"])),
+        max_size=40,
+    )
+)
+def test_what_is_there_is_found_whatever_the_names(made: dict[str, tuple[bool, bool, str]]) -> None:
+    store = MemoryStore("photos")
+    expected = set()
+    held = set()
+    for name, (there, distinct, added) in made.items():
+        if there:
+            location = outputs()[0].folder.thumbnail(source(name).location, HOUR, added, distinct=distinct)
+            if location not in held:
+                held.add(location)
+                make(store, source(name), added, distinct=distinct)
+                expected.add(name)
+    assert names_up_to_date(store, [source(name) for name in made]) == expected
+
+
+def test_one_folder_of_many_costs_a_listing_or_two_for_a_thousand_sources() -> None:
+    store = Paged("photos")
+    for number in range(3 * BATCH):
+        make(store, source(f"{number:05}.jpg"))
+    middle = [source(f"{number:05}.jpg") for number in range(BATCH, 2 * BATCH)]
+    assert len(names_up_to_date(store, middle)) == BATCH
+    assert store.pages <= 2
+
+
+def test_the_same_names_in_very_many_folders_cost_no_more_than_so_many_listings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.runs.existing._MOST_REQUESTS", 3)
+    monkeypatch.setattr("service.runs.existing.BATCH", 10)
+    store = MemoryStore("photos")
+    for number in range(50):
+        for folder in range(5):
+            make(store, source(f"{folder}/{number:03}.jpg"), distinct=folder > 0)
+    found = names_up_to_date(store, [source(f"0/{number:03}.jpg") for number in range(50)])
+    assert store.calls["list"] == 3
+    assert 3 < len(found) < 50
+
+
+def test_nothing_is_looked_up_once_it_is_to_stop() -> None:
+    standing = Standing(MemoryStore("photos"), outputs(), HOUR, made_since=None, should_stop=lambda: True)
+    with pytest.raises(ShuttingDown):
+        standing.up_to_date([source("a.jpg")])

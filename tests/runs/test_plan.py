@@ -1,0 +1,244 @@
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count, pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.errors import InvalidValue, PermissionMissing, ServiceError, ShuttingDown
+from service.naming import Hour
+from service.runs.partition import Chunk, NameSample, range_between
+from service.runs.plan import Plan, Planner
+from service.runs.request import RunDefaults, RunParameters, RunRequest
+from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange
+from service.storage.base import StoredObject
+from tests.support.memory_store import MemoryStore
+
+FENCE = FolderLocation("photos", "in/")
+PLAN = "gs://photos/thumbnail-runs/mine/plan.json"
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    store = MemoryStore("photos")
+    for number in range(10):
+        store.put(f"gs://photos/in/{number}.jpg", b"")
+    return store
+
+
+@pytest.fixture(scope="module")
+def executor() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as pool:
+        yield pool
+
+
+def order(index: int = 0, tasks: int = 4, *, shape: str = "small", **fields: str) -> RunParameters:
+    request = RunRequest.model_validate({"task_index": index, "task_count": tasks, "run_id": "mine"} | fields)
+    return RunParameters.of(request, RunDefaults(FENCE, Chunk(), None, 0, shape), Hour("20251203T15Z"))
+
+
+def planner(store: MemoryStore, executor: ThreadPoolExecutor, asked: RunParameters | None = None) -> Planner:
+    return Planner(asked or order(), store, "photos", lambda names: store.list_objects(FENCE, names), executor)
+
+
+def make(made: Planner, store: MemoryStore, should_stop: Callable[[], bool] = lambda: False) -> Plan:
+    return made.make(store.list_objects(FENCE), hour_was_empty=True, should_stop=should_stop)
+
+
+def test_a_plan_says_where_each_chunk_begins_and_is_read_back_by_any_task(
+    store: MemoryStore, executor: ThreadPoolExecutor
+) -> None:
+    made = make(planner(store, executor), store)
+    assert made.boundaries == ("in/2.jpg", "in/5.jpg", "in/7.jpg")
+    assert (made.total, made.sizes) == (10, (2, 3, 2, 3))
+    assert planner(store, executor, order(3)).planned() == made
+    written = json.loads(store.held(PLAN).data)
+    assert written["timestamp"] == "20251203T15Z"
+
+
+def test_whoever_is_first_has_made_the_plan(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    first = make(planner(store, executor), store)
+    store.delete("gs://photos/in/0.jpg")
+    assert make(planner(store, executor, order(1)), store) == first
+
+
+def test_a_plan_whose_write_was_answered_with_a_failure_is_read_back(
+    store: MemoryStore, executor: ThreadPoolExecutor
+) -> None:
+    first = make(planner(store, executor), store)
+    # Without the right to replace, storage may say "forbidden" of a name that is taken.
+    store.fault = lambda kind, _: PermissionMissing("no") if kind == "bookkeeping write" else None
+    assert make(planner(store, executor), store) == first
+
+
+def test_without_the_right_to_create_there_is_no_plan(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    store.fault = lambda kind, _: PermissionMissing("no") if kind == "bookkeeping write" else None
+    with pytest.raises(PermissionMissing):
+        make(planner(store, executor), store)
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        (order(tasks=5), "task_count"),
+        (order(input_folder="gs://photos/in/deep"), "input_folder"),
+        (order(timestamp="20251203T16Z"), "timestamp"),
+        (order(shape="large"), "run_id"),
+    ],
+)
+def test_an_id_that_belongs_to_another_run_is_refused(
+    store: MemoryStore, executor: ThreadPoolExecutor, asked: RunParameters, field: str
+) -> None:
+    make(planner(store, executor), store)
+    with pytest.raises(InvalidValue, match="another run_id") as caught:
+        planner(store, executor, asked).planned()
+    assert caught.value.field == field
+
+
+def test_a_plan_that_cannot_be_read_is_said_to_be_so(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    store.put(PLAN, b"{", "application/json")
+    with pytest.raises(InvalidValue, match=PLAN):
+        planner(store, executor).planned()
+
+
+def test_one_of_many_plans_and_the_others_list_nothing(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    everybody = threading.Barrier(8)
+
+    def take_part(index: int) -> Plan:
+        mine = planner(store, executor, order(index, 8))
+        everybody.wait(20)
+        if plan := mine.planned():
+            return plan
+        if mine.claim():
+            return make(mine, store)
+        plan = mine.wait(lambda: False)
+        assert plan
+        return plan
+
+    with ThreadPoolExecutor(8) as tasks:
+        plans = list(tasks.map(take_part, range(8)))
+    assert len({plan.model_dump_json() for plan in plans}) == 1
+    assert store.calls["list"] == 1
+
+
+def test_a_planner_that_has_died_is_replaced_once_its_claim_has_run_out(
+    store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.runs.plan.LEASE_SECONDS", 0.2)
+    assert planner(store, executor, order(0)).claim()
+    second, third = planner(store, executor, order(1)), planner(store, executor, order(2))
+    assert not second.claim()
+    assert not third.claim()
+    assert second.wait(lambda: False) is None
+    plan = make(second, store)
+    assert third.wait(lambda: False) == plan
+
+
+def test_a_planner_that_is_at_work_keeps_its_claim(
+    store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.runs.plan.LEASE_SECONDS", 0.4)
+    first, second = planner(store, executor, order(0)), planner(store, executor, order(1))
+    assert first.claim()
+    assert not second.claim()
+    renewed = threading.Event()
+
+    def slowly() -> Iterator[StoredObject]:
+        for number in count():
+            yield store.held(f"gs://photos/in/{number % 10}.jpg").described
+            if len(store.names("photos", "thumbnail-runs/mine/planning-")) >= 5:
+                renewed.set()
+                return
+
+    with ThreadPoolExecutor(1) as other:
+        waiting = other.submit(second.wait, lambda: False)
+        plan = first.make(slowly(), hour_was_empty=True, should_stop=lambda: False)
+        assert renewed.is_set()
+        assert waiting.result(20) == plan
+
+
+def test_what_is_no_image_keeps_the_claim_too_and_can_be_stopped_at(
+    store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.runs.plan.LEASE_SECONDS", 0.0)
+    mine = planner(store, executor)
+    assert mine.claim()
+    mine.split(iter([None] * 5), hour_was_empty=True, should_stop=lambda: False)
+    assert len(store.names("photos", "thumbnail-runs/mine/planning-")) >= 6
+    with pytest.raises(ShuttingDown):
+        mine.split(iter([None]), hour_was_empty=True, should_stop=lambda: True)
+
+
+def test_a_claim_whose_answer_was_lost_is_still_ours(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    mine = planner(store, executor)
+    assert mine.claim()
+    assert mine.claim()
+    assert not planner(store, executor, order(1)).claim()
+
+
+def test_a_planner_that_is_tried_again_goes_on_at_once(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    assert planner(store, executor, order(2)).claim()
+    assert planner(store, executor, order(2)).claim()
+
+
+def test_planning_ends_when_it_is_told_to(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    with pytest.raises(ShuttingDown):
+        make(planner(store, executor), store, lambda: True)
+    assert store.names("photos", "thumbnail-runs/mine/plan") == []
+
+
+def test_waiting_for_a_plan_ends_when_it_is_told_to(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    assert planner(store, executor).claim()
+    mine = planner(store, executor, order(1))
+    assert not mine.claim()
+    with pytest.raises(ShuttingDown):
+        mine.wait(lambda: True)
+
+
+def test_boundaries_are_looked_up_where_not_every_name_was_kept(
+    store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.runs.partition._EXACT_UP_TO", 3)
+    assert make(planner(store, executor), store).boundaries == ("in/2.jpg", "in/5.jpg", "in/7.jpg")
+
+
+def test_what_is_deleted_while_boundaries_are_looked_up_leaves_them_in_order(
+    store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.runs.partition._EXACT_UP_TO", 3)
+
+    def delete(kind: str, _: object) -> ServiceError | None:
+        if kind == "list" and store.calls["list"] == 2:
+            for name in store.names("photos", "in/")[1:]:
+                store.delete(f"gs://photos/{name}")
+        return None
+
+    store.fault = delete
+    boundaries = make(planner(store, executor), store).boundaries
+    assert len(boundaries) == 3
+    assert list(boundaries) == sorted(boundaries)
+
+
+@given(names=st.sets(st.text(min_size=1, max_size=4)), tasks=st.integers(1, 9), probes=st.lists(st.text(max_size=4)))
+def test_every_possible_name_is_in_exactly_one_chunk(names: set[str], tasks: int, probes: list[str]) -> None:
+    sample = NameSample()
+    ordered = sorted(names)
+    for name in ordered:
+        sample.add(name)
+    boundaries = tuple(cut.name for cut in sample.cuts(tasks))
+    ranges = [range_between(boundaries, index) for index in range(tasks)]
+    for name in {*names, *probes}:
+        assert sum(name in part and not part.is_empty for part in ranges) == 1
+    sizes = [sum(name in part for name in ordered) for part in ranges]
+    assert max(sizes) - min(sizes) <= 1
+    assert all(before.end == after.start for before, after in pairwise(ranges))
+    assert (ranges[0].start, ranges[-1].end) == (ALL_NAMES.start, ALL_NAMES.end)
+
+
+def test_a_range_without_names_is_empty() -> None:
+    assert NameRange("b", "b").is_empty
+    assert NameRange("", "").is_empty
+    assert not NameRange("", None).is_empty

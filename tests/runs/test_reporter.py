@@ -1,0 +1,357 @@
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from service.errors import ObjectNotFound, PermissionMissing, ServiceError, StorageUnavailable
+from service.runs.report import LIST_LIMIT
+from service.runs.reporter import SUMMARY_KEY, State, Summary, TaskReport, seconds_between_reports
+from service.runs.request import RunRequest
+from service.runs.status import RunStatus, list_runs, run_status
+from service.storage.addresses import FolderLocation, ObjectLocation
+from tests.runs.test_runner import finished, run
+from tests.support.memory_store import MemoryStore
+from tests.support.pictures import jpeg
+
+SMALL = jpeg(16, 12)
+
+
+@pytest.fixture(scope="module")
+def executor() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4) as pool:
+        yield pool
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    store = MemoryStore("photos")
+    for number in range(10):
+        store.put(f"gs://photos/in/{number}.jpg", SMALL)
+    return store
+
+
+def request(index: int = 0, tasks: int = 1, **fields: object) -> RunRequest:
+    return RunRequest.model_validate({"run_id": "mine", "task_index": index, "task_count": tasks} | fields)
+
+
+def stored(store: MemoryStore, index: int = 0, tasks: int = 1) -> TaskReport:
+    held = store.held(f"gs://photos/thumbnail-runs/mine/task-{index:05}-of-{tasks:05}.json")
+    return TaskReport.model_validate_json(held.data)
+
+
+def status(store: MemoryStore) -> RunStatus:
+    return run_status(store, "photos", "mine")
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for another thread's doing, which the test's own time limit bounds."""
+    while not condition():
+        pass
+
+
+def test_a_task_leaves_its_report_beside_the_plan(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    store.put("gs://photos/in/bad.jpg", b"no image")
+    answered = finished(run(store, executor, request(1, 3)))
+    report = stored(store, 1, 3)
+    assert report.state is State.WHOLE
+    assert report.model_dump(include={*answered.model_fields_set} - {"elapsed_seconds"}) == answered.model_dump(
+        include={*answered.model_fields_set} - {"elapsed_seconds"}
+    )
+    assert report.position
+    summary = Summary.model_validate_json(
+        store.held("gs://photos/thumbnail-runs/mine/task-00001-of-00003.json").described.metadata[SUMMARY_KEY]
+    )
+    assert (summary.created, summary.rejected) == (report.created, report.rejected)
+
+
+def test_a_report_comes_early_and_as_it_goes_and_at_the_end(
+    store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.runs.reporter.FIRST_SECONDS", 0.01)
+    monkeypatch.setattr("service.runs.reporter.SPACING_SECONDS", 0.0)
+    monkeypatch.setattr("service.runs.reporter._SHORTEST_SECONDS", 0.01)
+    seen: list[State] = []
+    go_on = threading.Event()
+
+    def hold(kind: str, _: object) -> None:
+        if kind == "read":
+            go_on.wait(20)
+
+    store.fault = hold
+    made = run(store, executor, request())
+    made.open()
+    with ThreadPoolExecutor(1) as worker:
+        working = worker.submit(made.work, lambda: False)
+        until(lambda: store.calls["bookkeeping write"] >= 4)
+        seen.append(stored(store).state)
+        assert status(store).tasks.running == 1
+        assert status(store).state == "running"
+        go_on.set()
+        working.result(20)
+    assert seen == [State.WORKING]
+    assert stored(store).state is State.WHOLE
+
+
+def test_two_writes_of_one_report_are_a_second_apart(
+    store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.runs.reporter.FIRST_SECONDS", 0.0)
+    times: list[float] = []
+    written = threading.Event()
+
+    def note(kind: str, where: object) -> None:
+        if kind == "bookkeeping write" and "task-" in str(where):
+            times.append(time.monotonic())
+            written.set()
+        elif kind == "read":
+            written.wait(20)
+
+    store.fault = note
+    finished(run(store, executor, request()))
+    assert len(times) == 2
+    assert times[1] - times[0] >= 1
+
+
+def test_what_cannot_be_replaced_is_written_under_new_names(
+    store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.runs.reporter.FIRST_SECONDS", 0.0)
+    monkeypatch.setattr("service.runs.reporter.SPACING_SECONDS", 0.0)
+
+    def create_only(kind: str, where: ObjectLocation | FolderLocation) -> ServiceError | None:
+        if kind.endswith("write") and isinstance(where, ObjectLocation) and where.name in store.names("photos"):
+            return PermissionMissing("storage.objects.delete is missing")
+        return None
+
+    for attempt in (1, 2):
+
+        def hold(kind: str, where: ObjectLocation | FolderLocation, count: int = attempt) -> ServiceError | None:
+            if kind == "read":
+                until(lambda: len(store.names("photos", "thumbnail-runs/mine/task-")) >= count)
+            return create_only(kind, where)
+
+        store.fault = hold
+        assert finished(run(store, executor, request())).whole
+        now = status(store)
+        assert (now.state, now.done, now.failed) == ("whole", 10, 0)
+    names = store.names("photos", "thumbnail-runs/mine/task-")
+    assert len(names) >= 2
+    assert all(name.startswith("thumbnail-runs/mine/task-00000-of-00001.") for name in names)
+
+
+def test_a_report_that_storage_does_not_take_fails_nothing(
+    store: MemoryStore, executor: ThreadPoolExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.fault = lambda kind, where: (
+        StorageUnavailable("down") if kind == "bookkeeping write" and "task-" in str(where) else None
+    )
+    assert finished(run(store, executor, request())).created == 10
+    assert "report not written" in capsys.readouterr().out
+
+
+def test_a_retry_goes_on_with_the_report(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    store.put("gs://photos/in/bad.jpg", b"no image")
+    store.fault = lambda kind, where: StorageUnavailable("down") if kind == "read" and "3.jpg" in str(where) else None
+    assert finished(run(store, executor, request())).failed == 1
+    store.fault = lambda *_: None
+    store.calls.clear()
+    again = finished(run(store, executor, request()))
+    assert (again.created, again.skipped, again.rejected, again.failed) == (1, 9, 1, 0)
+    # What was found to be no image then is not read again now.
+    assert store.calls["read"] == 1
+    report = stored(store)
+    assert report.attempt == 1
+    (earlier,) = report.earlier
+    assert (earlier.attempt, earlier.state, earlier.created, earlier.failed) == (0, State.UNFINISHED, 9, 1)
+
+
+def test_a_rejected_image_is_read_again_once_it_was_replaced_or_the_limits_are_others(
+    store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("gs://photos/in/bad.jpg", b"no image")
+    finished(run(store, executor, request()))
+    store.calls.clear()
+    changed = run(store, executor, request())
+    object.__setattr__(changed._thumbnailer.limits, "max_pixels", 5)
+    assert finished(changed).rejected == 1
+    assert store.calls["read"] == 1
+    # Another version of what decodes may read it.
+    monkeypatch.setattr("service.thumbnailer.readers", lambda: "Pillow 99")
+    assert finished(run(store, executor, request())).rejected == 1
+    assert store.calls["read"] == 2
+    store.put("gs://photos/in/bad.jpg", SMALL)
+    assert finished(run(store, executor, request())).created == 1
+
+
+def test_making_again_is_gone_on_with_and_begun_anew_once_it_was_whole(
+    store: MemoryStore, executor: ThreadPoolExecutor
+) -> None:
+    finished(run(store, executor, request()))
+    store.fault = lambda kind, where: StorageUnavailable("down") if kind == "read" and "3.jpg" in str(where) else None
+    first = finished(run(store, executor, request(overwrite=True)))
+    assert (first.created, first.failed) == (9, 1)
+    store.fault = lambda *_: None
+    retried = finished(run(store, executor, request(overwrite=True)))
+    assert (retried.created, retried.skipped) == (1, 9)
+    assert finished(run(store, executor, request(overwrite=True))).created == 10
+
+
+def test_a_report_that_cannot_be_read_is_begun_anew(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    finished(run(store, executor, request()))
+    store.put("gs://photos/thumbnail-runs/mine/task-00000-of-00001.json", b"{", "application/json")
+    assert finished(run(store, executor, request())).skipped == 10
+    assert stored(store).attempt == 0
+
+
+def test_the_status_of_a_run_is_the_sum_of_its_tasks(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    store.put("gs://photos/in/bad.jpg", b"no image")
+    store.put("gs://photos/in/notes.txt", b"text", "text/plain")
+    store.fault = lambda kind, where: StorageUnavailable("down") if kind == "read" and "9.jpg" in str(where) else None
+    for index in (0, 3):
+        finished(run(store, executor, request(index, 4)))
+    now = status(store)
+    assert (now.total, now.task_count, now.timestamp) == (11, 4, "20251203T15Z")
+    assert now.done == now.created + now.skipped + now.rejected == 4
+    assert now.failed == 1
+    assert now.failures[0].source == "gs://photos/in/9.jpg"
+    assert (now.tasks.whole, now.tasks.unfinished, now.tasks.not_started) == (1, 1, 2)
+    assert (now.not_started, now.unfinished) == ([1, 2], [3])
+    assert now.state == "unfinished"
+    store.fault = lambda *_: None
+    for index in (1, 2, 3):
+        finished(run(store, executor, request(index, 4)))
+    now = status(store)
+    assert (now.state, now.done, now.rejected, now.failed) == ("whole", 11, 1, 0)
+    assert now.attempts == 5
+    assert now.rejections[0].code == "unsupported_format"
+    assert now.passed_over == 1
+    assert (now.images_per_second, now.seconds_left) == (0, None)
+
+
+def test_images_that_were_added_after_the_plan_count_in_the_total(
+    store: MemoryStore, executor: ThreadPoolExecutor
+) -> None:
+    finished(run(store, executor, request(0, 2)))
+    store.put("gs://photos/in/8a.jpg", SMALL)
+    assert finished(run(store, executor, request(1, 2))).discovered == 11
+    now = status(store)
+    assert (now.state, now.total, now.done) == ("whole", 11, 11)
+
+
+def test_a_task_that_has_gone_quiet_is_named(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    finished(run(store, executor, request(0, 2)))
+    report = stored(store, 0, 2)
+    late = report.model_copy(update={"state": State.WORKING, "quiet_after": report.updated})
+    store.put(
+        "gs://photos/thumbnail-runs/mine/task-00000-of-00002.json",
+        late.model_dump_json().encode(),
+        "application/json",
+        metadata={SUMMARY_KEY: late.summary().model_dump_json()},
+    )
+    now = status(store)
+    assert (now.tasks.quiet, now.quiet[0].task_index, now.state) == (1, 0, "unfinished")
+
+
+def test_a_run_at_work_tells_its_rate_and_the_time_left(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    finished(run(store, executor, request(0, 2)))
+    report = stored(store, 0, 2)
+    busy = report.model_copy(
+        update={
+            "state": State.WORKING,
+            "quiet_after": report.updated + timedelta(hours=1),
+            "images_per_second": 2.5,
+        }
+    )
+    store.put(
+        "gs://photos/thumbnail-runs/mine/task-00000-of-00002.json",
+        busy.model_dump_json().encode(),
+        metadata={SUMMARY_KEY: busy.summary().model_dump_json()},
+    )
+    now = status(store)
+    assert (now.state, now.images_per_second, now.seconds_left) == ("running", 2.5, 2.0)
+
+
+def test_a_run_that_is_being_planned_says_so(store: MemoryStore) -> None:
+    store.put("gs://photos/thumbnail-runs/mine/planning-00000.json", b"{}", "application/json")
+    assert status(store).state == "planning"
+
+
+def test_a_run_whose_planning_has_failed_says_so(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    made = run(store, executor, request(0, 2))
+    made.open()
+    store.fault = lambda kind, where: (
+        StorageUnavailable("down") if kind == "bookkeeping write" and "plan.json" in str(where) else None
+    )
+    made.work(lambda: False)
+    assert (status(store).state, status(store).tasks.unfinished) == ("unfinished", 1)
+
+
+def test_a_defect_ends_the_report_too(
+    store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    made = run(store, executor, request())
+    made.open()
+    monkeypatch.setattr(made, "_work", broken)
+    with pytest.raises(MemoryError):
+        made.work(lambda: False)
+    report = stored(store)
+    assert report.state is State.UNFINISHED
+    assert report.error
+    assert report.error.code == "internal_error"
+
+
+def test_a_run_that_is_not_there_is_not_found(store: MemoryStore) -> None:
+    with pytest.raises(ObjectNotFound, match="mine"):
+        status(store)
+
+
+def test_foreign_objects_in_the_bookkeeping_folder_do_no_harm(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    finished(run(store, executor, request()))
+    for name in ("task-x-of-00001.json", "task-00000-of-00001.bak", "notes.txt", "deep/task-00000-of-00001.json"):
+        store.put(f"gs://photos/thumbnail-runs/mine/{name}", b"?", metadata={SUMMARY_KEY: "?"})
+    assert status(store).state == "whole"
+
+
+def test_long_lists_of_a_run_are_cut(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    for number in range(LIST_LIMIT + 20):
+        store.put(f"gs://photos/in/bad-{number:03}.jpg", b"no image")
+    for index in range(2):
+        finished(run(store, executor, request(index, 2)))
+    now = status(store)
+    assert (now.rejected, len(now.rejections)) == (LIST_LIMIT + 20, LIST_LIMIT)
+
+
+def test_runs_are_listed_newest_first(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    assert list_runs(store, "photos").runs == []
+    for run_id in ("b", "a", "c"):
+        finished(run(store, executor, RunRequest(run_id=run_id)))
+    listed = list_runs(store, "photos")
+    assert [each.run_id for each in listed.runs] == ["c", "a", "b"]
+    assert (listed.count, listed.runs[0].total, listed.runs[0].task_count) == (3, 10, 1)
+
+
+@pytest.mark.parametrize(("tasks", "seconds"), [(1, 10), (1000, 10), (3000, 30), (10_000, 60)])
+def test_many_tasks_report_less_often(tasks: int, seconds: float) -> None:
+    assert seconds_between_reports(tasks) == seconds
+
+
+def test_a_dry_run_leaves_nothing(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    before = store.names("photos")
+    for index in range(3):
+        finished(run(store, executor, request(index, 3, dry_run=True)))
+    assert store.names("photos") == before
+
+
+def test_json_of_a_report_is_readable(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    finished(run(store, executor, request()))
+    written: dict[str, Any] = json.loads(store.held("gs://photos/thumbnail-runs/mine/task-00000-of-00001.json").data)
+    assert written["assigned"] == written["created"] + written["skipped"] + written["rejected"] + written["failed"]
+    assert {"state", "started", "updated", "images_per_second", "attempt"} <= set(written)

@@ -1,0 +1,345 @@
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Thread
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.errors import (
+    BucketNotFound,
+    PermissionMissing,
+    RetryLater,
+    StorageUnavailable,
+)
+from service.images.spec import Box, ThumbnailSpec
+from service.naming import Hour, Layout, OutputFolder
+from service.runs.costs import Prices
+from service.runs.partition import Chunk
+from service.runs.report import LIST_LIMIT, RunReport
+from service.runs.request import RunDefaults, RunParameters, RunRequest
+from service.runs.runner import Run
+from service.selection import Selection
+from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange
+from service.storage.base import StoredObject
+from service.thumbnailer import Limits, Output, Thumbnailer
+from tests.support.memory_store import MemoryStore
+from tests.support.pictures import jpeg
+
+HOUR = Hour("20251203T15Z")
+FENCE = FolderLocation("photos", "in/")
+SMALL = jpeg(16, 12)
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore("photos", "thumbs")
+
+
+@pytest.fixture(scope="module")
+def executor() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4) as pool:
+        yield pool
+
+
+def run(
+    store: MemoryStore,
+    executor: ThreadPoolExecutor,
+    request: RunRequest | None = None,
+    *,
+    layout: Layout = Layout.FLAT,
+    sizes: tuple[Box, ...] = (Box(100, 100),),
+    by_content: bool = False,
+) -> Run:
+    outputs = [
+        Output(ThumbnailSpec(box), OutputFolder("photos", FENCE, layout, f"{box}/" if len(sizes) > 1 else ""))
+        for box in sizes
+    ]
+    thumbnailer = Thumbnailer(
+        store, Selection(FENCE, "photos", by_content=by_content), outputs, Limits(1_000_000, 10_000_000, 100_000_000)
+    )
+    order = RunParameters.of(request or RunRequest(), RunDefaults(FENCE, Chunk(), None, 0, thumbnailer.shape), HOUR)
+    return Run(order, thumbnailer, executor, window=4, prices=Prices())
+
+
+def finished(made: Run) -> RunReport:
+    made.open()
+    made.work(lambda: False)
+    report = made.report()
+    assert report.assigned == report.created + report.skipped + report.rejected + report.failed
+    return report
+
+
+def test_a_folder_is_thumbnailed_once(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    for index in range(10):
+        store.put(f"gs://photos/in/{index}.jpg", SMALL)
+    store.put("gs://photos/in/notes.txt", b"text", "text/plain")
+    store.put("gs://photos/in/sub/", b"", "")
+    store.put("gs://photos/in/bad.jpg", b"no image")
+    store.put("gs://photos/other/x.jpg", SMALL)
+
+    report = finished(run(store, executor))
+    assert (report.discovered, report.created, report.rejected) == (11, 10, 1)
+    assert report.rejections[0].source == "gs://photos/in/bad.jpg"
+    assert (report.passed_over, report.not_images[0].source) == (1, "gs://photos/in/notes.txt")
+    assert report.rejections[0].code == "unsupported_format"
+    assert report.whole
+    assert report.bytes_read == 10 * len(SMALL) + len(b"no image")
+    assert report.output_folder == "gs://photos/20251203T15Z/"
+    assert store.calls == {
+        "list": 2,
+        "read": 11,
+        "write": 10,
+        "bookkeeping stat": 1,
+        "bookkeeping write": 2,
+    }
+
+    store.calls.clear()
+    again = finished(run(store, executor))
+    assert (again.created, again.skipped, again.rejected) == (0, 10, 1)
+    assert set(store.calls) == {"list"} | {f"bookkeeping {kind}" for kind in ("stat", "list", "read", "write")}
+    assert store.calls["list"] == 2
+
+    third = finished(run(store, executor, RunRequest(overwrite=True)))
+    assert (third.created, third.skipped) == (10, 0)
+
+
+def test_a_second_run_takes_in_what_is_new_or_changed(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    store.put("gs://photos/in/a.jpg", SMALL)
+    store.put("gs://photos/in/b.jpg", SMALL)
+    finished(run(store, executor))
+    store.put("gs://photos/in/b.jpg", jpeg(12, 16))
+    store.put("gs://photos/in/c.jpg", SMALL)
+    report = finished(run(store, executor))
+    assert (report.created, report.skipped) == (2, 1)
+
+
+def test_other_sizes_or_another_layout_are_made_anew(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    store.put("gs://photos/in/a/x.jpg", SMALL)
+    finished(run(store, executor))
+    assert finished(run(store, executor, sizes=(Box(100, 100), Box(10, 10)))).created == 1
+    assert finished(run(store, executor, layout=Layout.TREE)).created == 1
+    assert finished(run(store, executor, layout=Layout.TREE)).skipped == 1
+    assert store.names("photos", "20251203T15Z/") == [
+        "20251203T15Z/100x100/x.jpg",
+        "20251203T15Z/10x10/x.jpg",
+        "20251203T15Z/a/x.jpg",
+        "20251203T15Z/x.jpg",
+    ]
+
+
+def test_two_sources_of_one_name_are_both_there_and_the_report_says_so(
+    store: MemoryStore, executor: ThreadPoolExecutor
+) -> None:
+    store.put("gs://photos/in/a/x.jpg", SMALL)
+    store.put("gs://photos/in/b/x.jpg", SMALL)
+    report = finished(run(store, executor))
+    assert (report.created, report.renamed) == (2, 1)
+    assert report.renames[0].thumbnail.startswith("gs://photos/20251203T15Z/x~")
+    assert finished(run(store, executor)).skipped == 2
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    names=st.sets(
+        st.text(st.characters(codec="utf-8", exclude_characters="\n\r/"), min_size=1, max_size=5), max_size=30
+    ),
+    count=st.integers(1, 7),
+)
+def test_chunks_are_disjoint_complete_and_of_one_size(names: set[str], count: int) -> None:
+    store = MemoryStore("photos")
+    for name in names:
+        store.put(f"gs://photos/in/{name}", SMALL)
+    with ThreadPoolExecutor(4) as executor:
+        reports = [
+            finished(run(store, executor, RunRequest(task_index=index, task_count=count))) for index in range(count)
+        ]
+    assert sum(report.created for report in reports) == len(names)
+    assert {report.discovered for report in reports} == {len(names)}
+    assigned = [report.assigned for report in reports]
+    assert max(assigned) - min(assigned) <= 1
+    made_from = {
+        store.held(f"gs://photos/{name}").described.metadata["thumbnail-source"]
+        for name in store.names("photos", "20251203T15Z/")
+    }
+    assert made_from == {f"gs://photos/in/{name}" for name in names}
+
+
+def test_a_dry_run_reads_and_writes_nothing_and_counts_what_would_be(
+    store: MemoryStore, executor: ThreadPoolExecutor
+) -> None:
+    store.put("gs://photos/in/a.jpg", SMALL)
+    store.put("gs://photos/in/b.jpg", SMALL)
+    store.put("gs://photos/in/empty.jpg", b"")
+    finished(run(store, executor, RunRequest(timestamp="20251203T15Z")))
+    store.put("gs://photos/in/c.jpg", SMALL)
+    store.calls.clear()
+    report = finished(run(store, executor, RunRequest(dry_run=True), sizes=(Box(100, 100),)))
+    assert report.dry_run
+    assert (report.created, report.skipped, report.rejected) == (1, 2, 1)
+    assert report.estimate
+    assert (report.estimate.media_reads, report.estimate.writes, report.estimate.bytes_to_read) == (1, 1, len(SMALL))
+    assert set(store.calls) == {"list", "bookkeeping stat", "bookkeeping list", "bookkeeping read"}
+
+
+def test_by_content_what_neither_type_nor_name_decides_costs_one_small_read(
+    store: MemoryStore, executor: ThreadPoolExecutor
+) -> None:
+    store.put("gs://photos/in/a.jpg", SMALL)
+    store.put("gs://photos/in/no-extension", SMALL, "")
+    store.put("gs://photos/in/wrong.jpg", SMALL, "text/plain")
+    store.put("gs://photos/in/data.bin", b"no image", "application/octet-stream")
+    store.put("gs://photos/in/nothing", b"", "")
+    store.put("gs://photos/in/notes.txt", b"text", "text/plain")
+    report = finished(run(store, executor, by_content=True))
+    assert (report.discovered, report.created, report.passed_over) == (3, 3, 3)
+    assert {passed.source.rpartition("/")[2] for passed in report.not_images} == {"data.bin", "nothing", "notes.txt"}
+    assert (store.calls["head"], store.calls["read"]) == (3, 3)
+
+
+def test_an_image_that_fails_is_counted_and_the_others_go_on(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    for index in range(5):
+        store.put(f"gs://photos/in/{index}.jpg", SMALL)
+    store.fault = lambda kind, where: (
+        StorageUnavailable("storage is down") if kind == "read" and "3.jpg" in str(where) else None
+    )
+    report = finished(run(store, executor))
+    assert (report.created, report.failed) == (4, 1)
+    assert not report.whole
+    assert report.failures[0].model_dump() == {
+        "source": "gs://photos/in/3.jpg",
+        "code": "storage_unavailable",
+        "reason": "storage is down",
+    }
+    store.fault = lambda *_: None
+    store.calls.clear()
+    again = finished(run(store, executor))
+    assert (again.created, again.skipped) == (1, 4)
+    assert store.calls["read"] == 1
+
+
+@pytest.mark.parametrize("error", [PermissionMissing("not allowed"), StorageUnavailable("down")])
+@pytest.mark.parametrize("listing", [0, 1])
+def test_a_listing_that_fails_ends_the_run_with_a_report(
+    store: MemoryStore, executor: ThreadPoolExecutor, error: RetryLater, listing: int
+) -> None:
+    store.put("gs://photos/in/a.jpg", SMALL)
+    calls = itertools.count()
+    store.fault = lambda kind, _: error if kind == "list" and next(calls) == listing else None
+    report = finished(run(store, executor))
+    assert report.error
+    assert (report.error.code, report.error.source) == (error.code, "gs://photos/in/")
+    assert not report.whole
+
+
+def test_a_listing_that_fails_half_way_keeps_what_was_done(
+    executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.runs.runner.BATCH", 1)  # A folder of more than a page is listed again to be worked on.
+
+    class Interrupted(MemoryStore):
+        def list_objects(
+            self, folder: FolderLocation, names: NameRange = ALL_NAMES, *, glob: str | None = None
+        ) -> Iterator[StoredObject]:
+            listed = list(super().list_objects(folder, names, glob=glob))
+            if folder == FENCE and self.calls["list"] > 2:
+                yield from listed[:3]
+                raise StorageUnavailable("the second page did not come")
+            yield from listed
+
+    store = Interrupted("photos")
+    for index in range(5):
+        store.put(f"gs://photos/in/{index}.jpg", SMALL)
+    report = finished(run(store, executor))
+    assert report.created == 3
+    assert report.error
+    assert "second page" in report.error.reason
+
+
+def test_a_bucket_that_is_not_there_is_the_callers_mistake(executor: ThreadPoolExecutor) -> None:
+    with pytest.raises(BucketNotFound, match="gs://photos"):
+        run(MemoryStore("thumbs"), executor).open()
+
+
+def test_a_stopped_run_takes_no_further_image_and_says_that_it_is_not_done(
+    store: MemoryStore, executor: ThreadPoolExecutor
+) -> None:
+    for index in range(20):
+        store.put(f"gs://photos/in/{index:02}.jpg", SMALL)
+    stop = Event()
+    made = run(store, executor)
+    made.open()
+    store.fault = lambda kind, _: stop.set() if kind == "write" else None
+    made.work(stop.is_set)
+    report = made.report()
+    assert 1 <= report.created < 20
+    assert report.failed == 1
+    assert report.failures[0].code == "shutting_down"
+    assert not report.whole
+    store.fault = lambda *_: None
+    assert finished(run(store, executor)).created == 20 - report.created
+
+
+def test_an_executor_that_was_shut_down_leaves_its_images_for_the_next_run(store: MemoryStore) -> None:
+    for index in range(5):
+        store.put(f"gs://photos/in/{index}.jpg", SMALL)
+    closed = ThreadPoolExecutor(1)
+    closed.shutdown()
+    report = finished(run(store, closed))
+    assert (report.failed, report.failures[0].code) == (1, "shutting_down")
+
+
+def test_images_whose_turn_never_comes_are_counted_as_left(store: MemoryStore) -> None:
+    for index in range(4):
+        store.put(f"gs://photos/in/{index}.jpg", SMALL)
+    with ThreadPoolExecutor(1) as one:
+        free = Event()
+        holding = one.submit(free.wait, 20)
+        while not holding.running():
+            pass
+        made = run(store, one)
+        made.open()
+        worker = Thread(target=made.work, args=(lambda: False,))
+        worker.start()
+        while one._work_queue.qsize() < 4:
+            pass
+        one.shutdown(wait=False, cancel_futures=True)
+        free.set()
+        worker.join(20)
+    report = made.report()
+    assert (report.assigned, report.failed) == (4, 4)
+    assert {failure.code for failure in report.failures} == {"shutting_down"}
+
+
+def test_a_run_that_is_stopped_before_its_first_image_says_so(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    for index in range(3):
+        store.put(f"gs://photos/in/{index}.jpg", SMALL)
+    made = run(store, executor, RunRequest(task_index=0, task_count=2))
+    made.open()
+    made.work(lambda: True)
+    error = made.report().error
+    assert error
+    assert error.code == "shutting_down"
+
+
+def test_a_defect_is_counted_as_a_failure_and_its_text_stays_in_the_log(
+    store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("gs://photos/in/a.jpg", SMALL)
+
+    def broken(*_: object, **__: object) -> None:
+        raise TypeError("secret")
+
+    monkeypatch.setattr("service.images.thumbnail.encode", broken)
+    report = finished(run(store, executor))
+    assert (report.failed, report.failures[0].code) == (1, "internal_error")
+    assert "secret" not in report.failures[0].reason
+
+
+def test_long_lists_are_cut_and_their_counts_are_whole(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    for index in range(LIST_LIMIT + 5):
+        store.put(f"gs://photos/in/{index}.jpg", b"no image")
+    report = finished(run(store, executor))
+    assert report.rejected == LIST_LIMIT + 5
+    assert len(report.rejections) == LIST_LIMIT

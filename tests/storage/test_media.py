@@ -1,0 +1,162 @@
+"""What the transfers do of themselves; `test_storage.py` has the rest, over the same proxy."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import google.auth.credentials
+import pytest
+from google.auth.exceptions import RefreshError
+from google.auth.transport.requests import AuthorizedSession
+from google.cloud.storage.retry import DEFAULT_RETRY
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import ProtocolError
+
+from service.errors import ServiceError
+from service.storage.addresses import ObjectLocation
+from service.storage.base import StoredObject
+from service.storage.cloud import CloudStore
+from service.storage.media import MediaClient
+
+
+class Tokens(google.auth.credentials.Credentials):
+    """Credentials with numbered tokens."""
+
+    def __init__(self, *, renewable: bool = True) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.number = 1
+        self.token = f"token-{self.number}"
+        self.renewable = renewable
+
+    def refresh(self, _: object) -> None:
+        if not self.renewable:
+            raise RefreshError("nobody to be")  # type: ignore[no-untyped-call]
+        self.number += 1
+        self.token = f"token-{self.number}"
+
+
+class Server:
+    """Answers each request with the next of these; keeps what was asked."""
+
+    def __init__(self, *answers: tuple[int, dict[str, str], bytes]) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[str, dict[str, str]]] = []
+
+
+@contextmanager
+def served(*answers: tuple[int, dict[str, str], bytes]) -> Iterator[tuple[Server, str]]:
+    server = Server(*answers)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            """Tests are quiet."""
+
+        def do_GET(self) -> None:
+            server.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
+            status, headers, data = server.answers.pop(0)
+            self.send_response(status)
+            for name, value in ({"content-length": str(len(data))} | headers).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(data)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield server, f"http://127.0.0.1:{listening.server_address[1]}"
+        finally:
+            listening.shutdown()
+            thread.join()
+
+
+def transfer(url: str, tokens: Tokens) -> MediaClient:
+    session = AuthorizedSession(tokens)  # type: ignore[no-untyped-call]
+    adapter = HTTPAdapter()
+    session.mount("http://", adapter)
+    return MediaClient(session, adapter, url, DEFAULT_RETRY.with_timeout(1).with_delay(initial=0.01), (1, 1))
+
+
+HELLO = b"hello"
+HELLO_HASH = "crc32c=mnG7TA==,md5=XUFAKrxLKna5cZ2REBfFkg=="
+
+
+def test_a_request_carries_the_token_and_asks_for_the_bytes_as_they_are_stored() -> None:
+    with served((200, {"x-goog-hash": HELLO_HASH}, HELLO)) as (server, url):
+        assert transfer(url, Tokens()).read("photos", "in/ä b.jpg", 7) == HELLO
+    ((path, headers),) = server.asked
+    assert path == "/download/storage/v1/b/photos/o/in%2F%C3%A4%20b.jpg?alt=media&generation=7&ifGenerationMatch=7"
+    assert headers["authorization"] == "Bearer token-1"
+    assert headers["accept-encoding"] == "gzip"
+
+
+def test_a_token_that_is_refused_is_renewed_once() -> None:
+    with served((401, {}, b""), (200, {}, HELLO)) as (server, url):
+        assert transfer(url, Tokens()).read("photos", "a", 1) == HELLO
+    assert [headers["authorization"] for _, headers in server.asked] == ["Bearer token-1", "Bearer token-2"]
+
+
+def test_a_token_that_cannot_be_renewed_is_said_to_be_so() -> None:
+    with served((401, {}, b"")) as (_, url), pytest.raises(RefreshError):
+        transfer(url, Tokens(renewable=False)).read("photos", "a", 1)
+
+
+def test_bytes_that_are_not_those_that_were_sent_are_asked_for_again() -> None:
+    wrong = {"x-goog-hash": HELLO_HASH}
+    with served((200, wrong, b"hullo"), (200, wrong, HELLO)) as (server, url):
+        assert transfer(url, Tokens()).read("photos", "a", 1) == HELLO
+    assert len(server.asked) == 2
+
+
+def test_a_part_is_not_compared_with_the_checksum_of_the_whole() -> None:
+    with served((206, {"x-goog-hash": HELLO_HASH}, b"he")) as (server, url):
+        assert transfer(url, Tokens()).read("photos", "a", 1, first=2) == b"he"
+    assert server.asked[0][1]["range"] == "bytes=0-1"
+
+
+def test_an_answer_that_ends_too_early_is_asked_for_again() -> None:
+    cut = (200, {"content-length": "50", "connection": "close"}, HELLO)
+    with served(cut, (200, {"x-goog-hash": HELLO_HASH}, HELLO)) as (server, url):
+        assert transfer(url, Tokens()).read("photos", "a", 1) == HELLO
+    assert len(server.asked) == 2
+
+
+def test_a_checksum_that_never_fits_fails_in_the_end() -> None:
+    answers = [(200, {"x-goog-hash": HELLO_HASH}, b"hullo")] * 200
+    with served(*answers) as (_, url), pytest.raises(Exception, match="checksum") as caught:
+        transfer(url, Tokens()).read("photos", "a", 1)
+    assert isinstance(caught.value.__cause__, ProtocolError)
+
+
+def test_the_environments_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with served((200, {"x-goog-hash": HELLO_HASH}, HELLO)) as (server, url):
+        monkeypatch.setenv("http_proxy", url)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        assert transfer("http://storage.example", Tokens()).read("photos", "a", 1) == HELLO
+    assert server.asked[0][0].startswith("http://storage.example/download/storage/v1/b/photos/o/a?")
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "code"),
+    [
+        (403, "Permission denied on Cloud KMS key", "permission_missing"),
+        (400, "Bucket is a requester pays bucket but no user project provided.", "storage_unavailable"),
+        (400, "Invalid argument", "storage_refused"),
+    ],
+)
+def test_what_storage_says_itself_is_passed_on(
+    monkeypatch: pytest.MonkeyPatch, status: int, said: str, code: str
+) -> None:
+    body = json.dumps({"error": {"code": status, "message": said}}).encode()
+    with served((status, {}, body)) as (_, url):
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        found = StoredObject(ObjectLocation("photos", "a"), 1, 5, datetime.now(UTC))
+        with closing(CloudStore(2)) as store, pytest.raises(ServiceError) as caught:
+            store.read(found, 10)
+    assert (caught.value.code, said in str(caught.value)) == (code, True)

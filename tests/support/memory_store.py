@@ -1,0 +1,158 @@
+"""An object store in memory, with the preconditions of Cloud Storage; `test_storage.py` holds both to one contract."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import count, islice
+from pathlib import PurePosixPath
+from threading import RLock
+
+from service.errors import BucketNotFound, NameTaken, ObjectNotFound, ServiceError
+from service.naming import BOOKKEEPING_FOLDER
+from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
+from service.storage.base import Folders, StoredObject
+
+EPOCH = datetime(2025, 12, 3, 15, 0, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Held:
+    """One live object."""
+
+    described: StoredObject
+    data: bytes
+    cache_control: str | None
+
+
+class MemoryStore:
+    """`ObjectStore` in a dict. Counts its calls by kind, those for plans and reports apart, and can be told to fail."""
+
+    def __init__(self, *buckets: str) -> None:
+        self._buckets: dict[str, dict[str, Held]] = {bucket: {} for bucket in buckets}
+        self._lock = RLock()
+        self._generations = count(1)
+        self.calls: Counter[str] = Counter()
+        self.fault: Callable[[str, ObjectLocation | FolderLocation], ServiceError | None] = lambda *_: None
+
+    def _called(self, kind: str, location: ObjectLocation | FolderLocation) -> None:
+        if (location.prefix if isinstance(location, FolderLocation) else location.name).startswith(BOOKKEEPING_FOLDER):
+            kind = f"bookkeeping {kind}"
+        with self._lock:
+            self.calls[kind] += 1
+        if error := self.fault(kind, location):
+            raise error
+
+    def put(
+        self,
+        uri: str,
+        data: bytes,
+        content_type: str = "image/jpeg",
+        *,
+        metadata: Mapping[str, str] | None = None,
+        cache_control: str | None = None,
+        created: datetime | None = None,
+    ) -> StoredObject:
+        """Put an object there, whatever is there; by default with a time that is the same in every test."""
+        bucket, _, name = uri.removeprefix("gs://").partition("/")
+        with self._lock:
+            generation = next(self._generations)
+            described = StoredObject(
+                ObjectLocation(bucket, name),
+                generation,
+                len(data),
+                created or EPOCH + timedelta(seconds=generation),
+                content_type=content_type,
+                metadata=dict(metadata or {}),
+            )
+            self._buckets[bucket][name] = Held(described, data, cache_control)
+            return described
+
+    def delete(self, uri: str) -> None:
+        bucket, _, name = uri.removeprefix("gs://").partition("/")
+        with self._lock:
+            del self._buckets[bucket][name]
+
+    def held(self, uri: str) -> Held:
+        bucket, _, name = uri.removeprefix("gs://").partition("/")
+        return self._buckets[bucket][name]
+
+    def names(self, bucket: str, prefix: str = "") -> list[str]:
+        return sorted(name for name in self._buckets[bucket] if name.startswith(prefix))
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def list_objects(
+        self, folder: FolderLocation, names: NameRange = ALL_NAMES, *, glob: str | None = None
+    ) -> Iterator[StoredObject]:
+        self._called("list", folder)
+        if folder.bucket not in self._buckets:
+            raise BucketNotFound(f"there is no bucket gs://{folder.bucket}")
+        for name in sorted(self._buckets[folder.bucket], key=str.encode):
+            held = self._buckets[folder.bucket].get(name)
+            if not (held and name.startswith(folder.prefix) and name in names):
+                continue
+            if glob is None or PurePosixPath(name).match(glob):
+                yield held.described
+
+    def list_first(self, folder: FolderLocation, names: NameRange, count: int) -> list[StoredObject]:
+        return list(islice(self.list_objects(folder, names), count))
+
+    def list_folders(self, folder: FolderLocation, names: NameRange, *, requests: int) -> Folders:
+        # As Cloud Storage does it: of each request a thousand entries, be they folders or objects.
+        entries: dict[str, bool] = {}
+        for found in self.list_objects(folder, names):
+            below, slash, _ = found.location.name.removeprefix(folder.prefix).partition("/")
+            entries[folder.prefix + below + slash] = bool(slash)
+        seen = list(entries.items())[: requests * 1000]
+        return Folders(tuple(name for name, is_folder in seen if is_folder), whole=len(seen) == len(entries))
+
+    def stat(self, location: ObjectLocation, generation: int | None = None) -> StoredObject:
+        self._called("stat", location)
+        held = self._buckets.get(location.bucket, {}).get(location.name)
+        if held is None or generation not in (None, held.described.generation):
+            raise ObjectNotFound(f"{location} is not there")
+        return held.described
+
+    def read(self, found: StoredObject, max_bytes: int) -> bytes:
+        self._called("read", found.location)
+        held = self._buckets.get(found.location.bucket, {}).get(found.location.name)
+        if held is None or held.described.generation != found.generation:
+            raise ObjectNotFound(f"{found.location} is not there")
+        assert len(held.data) <= max_bytes, "larger sources are rejected unread"
+        return held.data
+
+    def read_head(self, found: StoredObject, size: int) -> bytes:
+        self._called("head", found.location)
+        held = self._buckets.get(found.location.bucket, {}).get(found.location.name)
+        if held is None or held.described.generation != found.generation:
+            raise ObjectNotFound(f"{found.location} is not there")
+        return held.data[:size]
+
+    def write(
+        self,
+        location: ObjectLocation,
+        data: bytes,
+        *,
+        content_type: str,
+        cache_control: str | None,
+        metadata: Mapping[str, str],
+        if_generation: int | None,
+    ) -> None:
+        self._called("write", location)
+        with self._lock:
+            bucket = self._buckets.get(location.bucket)
+            if bucket is None:
+                raise BucketNotFound(f"there is no bucket gs://{location.bucket}")
+            held = bucket.get(location.name)
+            if if_generation is not None and (held.described.generation if held else 0) != if_generation:
+                raise NameTaken(f"{location} holds another generation")
+            self.put(
+                str(location),
+                data,
+                content_type,
+                metadata=metadata,
+                cache_control=cache_control,
+                created=datetime.now(UTC),
+            )

@@ -1,0 +1,241 @@
+"""README.md's table of permissions, proven: what it names is used, and without it that door fails, and no other."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from service.bootstrap import Service, build
+from service.demo.emulators import local_client, upload
+from service.job import _finish
+from service.runs.request import RunRequest
+from service.settings import Settings
+from service.telemetry.metrics import Door
+from tests.conftest import Serve
+from tests.support.pictures import jpeg
+from tests.support.proxy import Fault, Proxy
+from tests.web.test_app import deliver
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+HOUR = "20251203T15Z"
+YES, NO = "✓", "\N{EN DASH}"
+PERMISSIONS = ("input list", "input get", "output list", "output get", "output create", "output delete")
+SMALL = jpeg(16, 12)
+
+
+def documented() -> dict[str, set[str]]:
+    """The table: what is done, and which permissions that takes."""
+    head = "| what is done | " + " | ".join(PERMISSIONS) + " |"
+    assert head in README, "the table of permissions begins otherwise"
+    rows = {}
+    for line in README.partition(head)[2].splitlines()[2:]:
+        if not line.startswith("|"):
+            break
+        what, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        assert set(cells) <= {YES, NO}
+        rows[what] = {name for name, cell in zip(PERMISSIONS, cells, strict=True) if cell == YES}
+    return rows
+
+
+TABLE = documented()
+
+
+class Iam:
+    """Storage that knows permissions: counts which are used, and refuses one."""
+
+    def __init__(self, emulator: str, bucket: str, proxy: Proxy) -> None:
+        self.used: Counter[str] = Counter()
+        self.denied = ""
+        self._objects = f"{emulator}/storage/v1/b/{bucket}/o"
+        self._client = local_client()
+        proxy.fault = self._fault
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _fault(self, kind: str, name: str) -> Fault:
+        needed = self._needed(kind, name)
+        self.used.update(needed)
+        return 403 if self.denied in needed else None
+
+    def _needed(self, kind: str, name: str) -> set[str]:
+        side = "input" if name.startswith("in/") else "output"
+        operation = kind.removeprefix("bookkeeping ")
+        if operation != "write":
+            return {f"{side} {'list' if operation == 'list' else 'get'}"}
+        if self._client.get(f"{self._objects}/{quote(name, safe='')}").status_code == 200:
+            return {"output create", "output delete"}
+        return {"output create"}
+
+
+@pytest.fixture
+def iam(emulator: str, bucket: str, proxy: Proxy) -> Iterator[Iam]:
+    made = Iam(emulator, bucket, proxy)
+    yield made
+    made.close()
+
+
+class World:
+    """The service, and images to ask it for; `number` sets what one test does apart from what it did before."""
+
+    def __init__(self, client: httpx.Client, service: Service, emulator: str, bucket: str) -> None:
+        self.client = client
+        self.service = service
+        self.bucket = bucket
+        self.number = 0
+        self._emulator = emulator
+
+    @property
+    def folder(self) -> str:
+        return f"in/{self.number}"
+
+    def put(self) -> dict[str, Any]:
+        return upload(self._emulator, self.bucket, f"{self.folder}/{self.number}.jpg", SMALL, "image/jpeg")
+
+    def event(self, resource: dict[str, Any]) -> bool:
+        return deliver(self.client, resource).status_code == 200
+
+    def run(self, **body: object) -> bool:
+        body = {"input_folder": f"gs://{self.bucket}/{self.folder}", "run_id": f"run-{self.number}"} | body
+        return self.client.post("/run", json=body).status_code == 200
+
+    def job(self) -> bool:
+        folder = f"gs://{self.bucket}/{self.folder}"
+        service = build(Settings.model_validate({"input_folder": folder, "cloud_run_execution": f"job-{self.number}"}))
+        try:
+            return _finish(service.run(RunRequest(), door=Door.JOB), service) == 0
+        finally:
+            service.close()
+
+
+Act = Callable[[], bool]
+"""Does it, and returns whether it worked."""
+
+
+def new_event(world: World) -> Act:
+    resource = world.put()
+    return lambda: world.event(resource)
+
+
+def event_again(world: World) -> Act:
+    resource = world.put()
+    assert world.event(resource)
+    return lambda: world.event(resource)
+
+
+def event_about_a_replaced_original(world: World) -> Act:
+    while True:
+        first, second = world.put(), world.put()
+        if first["timeCreated"][:13] == second["timeCreated"][:13]:  # The same hour, and so the same thumbnail.
+            break
+    # Both are the live generation to an event that does not say which.
+    assert world.event({"bucket": world.bucket, "name": first["name"]})
+    while (third := world.put())["timeCreated"][:13] != second["timeCreated"][:13]:
+        second = third
+        assert world.event({"bucket": world.bucket, "name": first["name"]})
+    return lambda: world.event(third)
+
+
+def run(world: World) -> Act:
+    world.put()
+    return world.run
+
+
+def job(world: World) -> Act:
+    world.put()
+    return world.job
+
+
+def run_over_what_is_there(world: World) -> Act:
+    world.put()
+    assert world.run(timestamp=HOUR)
+    return lambda: world.run(timestamp=HOUR, run_id=f"again-{world.number}", overwrite=True)
+
+
+def run_over_a_replaced_original(world: World) -> Act:
+    world.put()
+    assert world.run()
+    world.put()
+    return world.run
+
+
+def job_over_a_replaced_original(world: World) -> Act:
+    world.put()
+    assert world.job()
+    world.put()
+    return world.job
+
+
+def dry_run(world: World) -> Act:
+    world.put()
+    return lambda: world.run(dry_run=True)
+
+
+def runs(world: World) -> Act:
+    world.put()
+    assert world.run()
+    return lambda: world.client.get("/runs").status_code == 200
+
+
+def one_run(world: World) -> Act:
+    world.put()
+    assert world.run()
+    return lambda: world.client.get(f"/runs/run-{world.number}").status_code == 200
+
+
+ACTS: dict[str, list[Callable[[World], Act]]] = {
+    "`/events`: a new image": [new_event],
+    "`/events`: one that is delivered again": [event_again],
+    "`/events`: an original that was replaced": [event_about_a_replaced_original],
+    "`/run`, the job: images that have no thumbnail": [run, job],
+    "`/run`, the job: thumbnails to be replaced": [
+        run_over_what_is_there,
+        run_over_a_replaced_original,
+        job_over_a_replaced_original,
+    ],
+    "`/run` with `dry_run`": [dry_run],
+    "`GET /runs`": [runs],
+    "`GET /runs/<run_id>`": [one_run],
+}
+
+TRIED = {
+    # A name that is taken is found by writing to it.
+    "`/events`: one that is delivered again": {"output create", "output delete"},
+    # A report replaces the one before it where it may, and has a name of its own where it may not.
+    "`/run`, the job: images that have no thumbnail": {"output delete"},
+}
+"""What is tried beyond what the table names, and is done without where it is refused."""
+
+
+def test_the_table_names_what_is_proven_here() -> None:
+    assert {what for what in TABLE if not re.match("`GET /(`|hours)", what)} == set(ACTS)
+
+
+@pytest.mark.parametrize(
+    ("what", "prepare"),
+    [(what, prepare) for what, ways in ACTS.items() for prepare in ways],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_a_door_uses_the_permissions_that_the_table_names_and_fails_without_each(
+    serve: Serve, iam: Iam, emulator: str, bucket: str, what: str, prepare: Callable[[World], Act]
+) -> None:
+    client, service = serve()
+    world = World(client, service, emulator, bucket)
+    act = prepare(world)
+    iam.used.clear()
+    assert act()
+    assert TABLE[what] <= set(iam.used) <= TABLE[what] | TRIED.get(what, set())
+
+    failing = set()
+    for world.number, permission in enumerate(PERMISSIONS, 1):
+        iam.denied = ""
+        act = prepare(world)
+        iam.denied = permission
+        if not act():
+            failing.add(permission)
+    assert failing == TABLE[what]

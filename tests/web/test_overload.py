@@ -1,0 +1,395 @@
+"""More work than there is room for, callers that go away, and the end of the process while storage hangs.
+
+However many requests there are, so many images are in flight, and whoever cannot be served in time is told so.
+"""
+
+import asyncio
+import socket
+import threading
+import time
+from asyncio import timeout
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import httpx
+import pytest
+
+from service.bootstrap import Service, build
+from service.naming import BOOKKEEPING_FOLDER, Hour
+from service.runs.request import RunRequest
+from service.runs.runner import Run
+from service.settings import Settings
+from service.storage.addresses import FolderLocation, ObjectLocation
+from service.storage.base import StoredObject
+from service.web.app import create_app
+from tests.conftest import Put, Serve
+from tests.support.memory_store import MemoryStore
+from tests.support.pictures import jpeg
+from tests.support.proxy import Proxy
+
+SMALL = jpeg(16, 12)
+PLACES = 3
+WAIT_SECONDS = 30
+"""For what comes at once unless something is wrong."""
+
+HOURS = [f"202601{day:02}T{hour:02}Z" for day in (1, 2) for hour in range(24)]
+"""For more runs than the framework has threads for what blocks, which are 40 unless it is given others."""
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.002)
+
+
+def deliver(client: httpx.Client, resource: dict[str, Any]) -> httpx.Response:
+    """Post an object's resource as Eventarc does."""
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-id": "1",
+        "ce-type": "google.cloud.storage.object.v1.finalized",
+        "ce-source": "//storage.googleapis.com/projects/_/buckets/b",
+    }
+    return client.post("/events", json=resource, headers=headers)
+
+
+class Gate:
+    """Stands between the service and its store, holds back calls of one kind, and counts those that are under way."""
+
+    def __init__(self, service: Service, monkeypatch: pytest.MonkeyPatch, kind: str = "read") -> None:
+        """Hold back what the proxy calls so, such as `read` or `bookkeeping write`."""
+        self._kind = kind
+        self._open = threading.Event()
+        self._lock = threading.Lock()
+        self.inside = 0
+        self.most = 0
+        self.calls = 0
+        """In all, and those that were let go by now."""
+        store = service.thumbnailer.store
+        for name, method in (("read", "read"), ("write", "write"), ("stat", "stat"), ("list", "list_objects")):
+            monkeypatch.setattr(store, method, partial(self._call, name, getattr(store, method)))
+
+    def _call(
+        self,
+        name: str,
+        method: Callable[..., Any],
+        about: StoredObject | ObjectLocation | FolderLocation,
+        *args: Any,  # noqa: ANN401 - the store's own
+        **more: Any,  # noqa: ANN401 - the store's own
+    ) -> Any:  # noqa: ANN401 - the store's own
+        location = about.location if isinstance(about, StoredObject) else about
+        bookkeeping = f"/{BOOKKEEPING_FOLDER}" in str(location)
+        if self._kind != f"{'bookkeeping ' * bookkeeping}{name}":
+            return method(about, *args, **more)
+        with self._lock:
+            self.calls += 1
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+        try:
+            assert self._open.wait(2 * WAIT_SECONDS)
+            return method(about, *args, **more)
+        finally:
+            with self._lock:
+                self.inside -= 1
+
+    def open(self) -> None:
+        """Let all calls go, now and from now on."""
+        self._open.set()
+
+
+@contextmanager
+def callers(gate: Gate) -> Iterator[ThreadPoolExecutor]:
+    """Threads to make requests from; at the end all calls go on, whatever the test found."""
+    with ThreadPoolExecutor(64) as threads:
+        try:
+            yield threads
+        finally:
+            gate.open()
+
+
+class Runs:
+    """Watches what the requests for runs do in their threads."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Stand before `Run.open` and `Run.work`."""
+        self.stops: list[Callable[[], bool]] = []
+        """What each that works asks whether it is to stop."""
+        self.at_it = 0
+        self._lock = threading.Lock()
+        open_, work = Run.open, Run.work
+
+        def watched_open(run: Run) -> None:
+            with self._counted():
+                open_(run)
+
+        def watched_work(run: Run, should_stop: Callable[[], bool]) -> None:
+            self.stops.append(should_stop)
+            with self._counted():
+                work(run, should_stop)
+
+        monkeypatch.setattr(Run, "open", watched_open)
+        monkeypatch.setattr(Run, "work", watched_work)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._lock:
+            self.at_it += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.at_it -= 1
+
+
+def runs_that_arrive(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
+    """Count the requests for runs as they come to the service."""
+    arrived = threading.Semaphore(0)
+    run = Service.run
+
+    def counted(service: Service, request: RunRequest, default_hour: Hour | None = None) -> Run:
+        arrived.release()
+        return run(service, request, default_hour)
+
+    monkeypatch.setattr(Service, "run", counted)
+    return arrived
+
+
+def queued(service: Service) -> int:
+    """How many images wait for a place."""
+    return service.images._work_queue.qsize()
+
+
+def results(futures: list[Future[httpx.Response]]) -> list[httpx.Response]:
+    return [future.result(WAIT_SECONDS) for future in futures]
+
+
+class TestPlaces:
+    def test_images_in_flight_are_bounded_for_the_process_whatever_the_number_of_requests(
+        self, serve: Serve, put: Put, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        resources = [put(f"in/{index:02}.jpg", SMALL) for index in range(12)]
+        client, service = serve(concurrency=PLACES)
+        gate = Gate(service, monkeypatch)
+        with callers(gate) as threads:
+            runs = [
+                threads.submit(
+                    client.post, "/run", json={"timestamp": f"20260105T1{index}Z"}, headers={"Accept": accept}
+                )
+                for index, accept in enumerate(["application/json", "application/json", "application/x-ndjson"])
+            ]
+            events = [threads.submit(deliver, client, resource) for resource in resources]
+            # Everything that may be handed over is: a place's worth for each run, and all of the events. What has no
+            # place waits in the one queue.
+            until(lambda: gate.inside + queued(service) == 3 * PLACES + len(events))
+            assert gate.inside == PLACES
+            assert client.get("/health").json() == {"status": "ok"}
+            assert gate.inside == PLACES, "it was answered while all places were taken"
+            gate.open()
+            answers = results(runs + events)
+        assert [answer.status_code for answer in answers] == [200] * 15
+        assert [answer.json()["created"] for answer in answers[:2]] == [12, 12]
+        assert {answer.json()["outcome"] for answer in answers[3:]} == {"created"}
+        assert gate.most == PLACES
+        assert gate.calls == 4 * 12, "once for each of the three runs, and once for its event"
+
+    def test_events_beyond_a_bounded_wait_are_told_when_to_come_again_and_cost_nothing(
+        self, serve: Serve, put: Put, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("service.web.supervisor._PLACE_WAIT_SECONDS", 0.2)
+        for index in range(PLACES):
+            put(f"in/a/{index}.jpg", SMALL)
+        client, service = serve(concurrency=PLACES)
+        gate = Gate(service, monkeypatch)
+        with callers(gate) as threads:
+            run = threads.submit(client.post, "/run", json={"timestamp": "20260105T10Z"})
+            until(lambda: gate.inside == PLACES)
+            resources = [put(f"in/b/{index}.jpg", SMALL) for index in range(20)]
+            events = [threads.submit(deliver, client, resource) for resource in resources]
+            for answer in results(events):
+                assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
+                assert int(answer.headers["Retry-After"]) > 0
+            assert client.get("/health").status_code == 200
+            assert gate.inside == PLACES
+            assert not run.done()
+            gate.open()
+            # Other work is not to blame for the flood.
+            assert run.result(WAIT_SECONDS).json()["created"] == PLACES
+        assert proxy.requests["read"] == PLACES, "who was sent away is not read later"
+        assert {deliver(client, resource).json()["outcome"] for resource in resources} == {"created"}
+
+    def test_an_event_that_has_its_place_is_finished_however_long_it_takes(
+        self, serve: Serve, put: Put, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("service.web.supervisor._PLACE_WAIT_SECONDS", 0.2)
+        client, service = serve(concurrency=1)
+        gate = Gate(service, monkeypatch)
+        with callers(gate) as threads:
+            slow = threads.submit(deliver, client, put("in/slow.jpg", SMALL))
+            until(lambda: gate.inside == 1)
+            # This one comes later and waits as long: once it is sent away, the time of the first one is over, too.
+            assert deliver(client, put("in/late.jpg", SMALL)).status_code == 503
+            assert not slow.done()
+            gate.open()
+            assert slow.result(WAIT_SECONDS).json()["outcome"] == "created"
+
+    def test_more_runs_than_the_server_has_threads_leave_the_other_doors_open(
+        self, serve: Serve, put: Put, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        resource = put("in/a.jpg", SMALL)
+        client, service = serve()
+        gate = Gate(service, monkeypatch, "bookkeeping stat")
+        arrived = runs_that_arrive(monkeypatch)
+        with callers(gate) as threads:
+            runs = [threads.submit(client.post, "/run", json={"timestamp": hour}) for hour in HOURS]
+            for _ in HOURS:
+                assert arrived.acquire(timeout=WAIT_SECONDS)
+            until(lambda: gate.inside > 0)
+            assert client.get("/health").status_code == 200
+            assert deliver(client, resource).json()["outcome"] == "created"
+            # How far the runs are matters most where there is too much to do.
+            assert client.get("/runs", timeout=10).status_code == 200
+            assert gate.inside > 0, "they hang still"
+            gate.open()
+            answers = results(runs)
+        assert {answer.status_code for answer in answers} <= {200, 503}
+
+
+class TestMemory:
+    @pytest.fixture(autouse=True)
+    def impatience(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("service.memory.PATIENCE_SECONDS", 0.1)
+
+    @pytest.mark.parametrize(("budget", "reads"), [("_sources", 0), ("_decoding", 1)])
+    def test_an_event_that_gets_no_memory_is_told_when_to_come_again(
+        self, serve: Serve, put: Put, proxy: Proxy, budget: str, reads: int
+    ) -> None:
+        resource = put("in/a.jpg", SMALL)
+        client, service = serve()
+        memory = getattr(service.thumbnailer, budget)
+        with memory.reserve(memory.total):
+            answer = deliver(client, resource)
+            assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
+            assert int(answer.headers["Retry-After"]) > 0
+            assert "memory" in answer.json()["reason"]
+            assert client.get("/health").status_code == 200
+        assert (proxy.requests["read"], proxy.requests["write"]) == (reads, 0)
+        assert deliver(client, resource).json()["outcome"] == "created"
+
+    @pytest.mark.parametrize("budget", ["_sources", "_decoding"])
+    def test_a_run_whose_images_get_no_memory_says_so_and_its_retry_makes_them(
+        self, serve: Serve, put: Put, budget: str
+    ) -> None:
+        for index in range(3):
+            put(f"in/{index}.jpg", SMALL)
+        client, service = serve()
+        memory = getattr(service.thumbnailer, budget)
+        with memory.reserve(memory.total):
+            answer = client.post("/run", json={"timestamp": "20260105T10Z"})
+        assert answer.status_code == 503
+        assert [failure["code"] for failure in answer.json()["failures"]] == ["overloaded"] * 3
+        again = client.post("/run", json={"timestamp": "20260105T10Z"})
+        assert (again.status_code, again.json()["created"]) == (200, 3)
+
+
+class TestCallersThatGoAway:
+    @pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson"])
+    def test_a_run_takes_no_further_image_once_its_caller_has_gone(
+        self, serve: Serve, put: Put, accept: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("service.web.supervisor._PROGRESS_SECONDS", 0.02)
+        for index in range(20):
+            put(f"in/{index:02}.jpg", SMALL)
+        client, service = serve(concurrency=2)
+        gate = Gate(service, monkeypatch)
+        runs = Runs(monkeypatch)
+        body = b'{"run_id": "left", "timestamp": "20260105T10Z"}'
+        with ExitStack() as stack:
+            stack.callback(gate.open)
+            with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as caller:
+                caller.sendall(
+                    b"POST /run HTTP/1.1\r\nHost: service\r\nAccept: %b\r\nContent-Length: %d\r\n\r\n%b"
+                    % (accept.encode(), len(body), body)
+                )
+                until(lambda: gate.inside == 2)
+                assert not runs.stops[0]()
+            # The run is told, while storage still has its first images.
+            until(runs.stops[0])
+        until(lambda: runs.at_it == 0)
+        assert gate.calls == 2, "what was in flight was finished, and no further image was read"
+        status = client.get("/runs/left").json()
+        assert (status["state"], status["created"]) == ("unfinished", 2)
+        # The next call does what is left.
+        report = client.post("/run", content=body).json()
+        assert (report["created"], report["skipped"]) == (18, 2)
+
+
+class TestTheEndOfTheProcess:
+    @pytest.fixture(autouse=True)
+    def haste(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("service.runs.flight.GRACE_SECONDS", 0.3)
+        monkeypatch.setattr("service.web.supervisor._LAST_SECONDS", 1)
+        monkeypatch.setattr("service.web.supervisor._POLL_SECONDS", 0.05)
+
+    @pytest.mark.parametrize("silent", ["write", "bookkeeping stat", "bookkeeping write"])
+    def test_a_run_answers_whatever_call_to_storage_hangs(
+        self, serve: Serve, put: Put, silent: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put("in/a.jpg", SMALL)
+        client, service = serve()
+        gate = Gate(service, monkeypatch, silent)
+        runs = Runs(monkeypatch)
+        with callers(gate) as threads:
+            answer = threads.submit(client.post, "/run")
+            until(lambda: gate.inside > 0)
+            service.stopping.set()
+            assert answer.result(WAIT_SECONDS).status_code == 503
+            assert gate.inside > 0, "it hangs still"
+        assert "shutting_down" in answer.result().text
+        until(lambda: runs.at_it == 0)
+
+    def test_events_that_hang_and_events_that_wait_are_for_another_instance(
+        self, serve: Serve, put: Put, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        resources = [put(f"in/{index}.jpg", SMALL) for index in range(6)]
+        client, service = serve(concurrency=2)
+        gate = Gate(service, monkeypatch)
+        with callers(gate) as threads:
+            events = [threads.submit(deliver, client, resource) for resource in resources]
+            until(lambda: gate.inside == 2 and queued(service) == 4)
+            service.stopping.set()
+            for answer in results(events):
+                assert (answer.status_code, answer.json()["code"]) == (503, "shutting_down")
+                assert int(answer.headers["Retry-After"]) > 0
+            assert gate.inside == 2, "they hang still"
+        # Whoever comes after all those that waited finds that none of them was read.
+        service.images.submit(lambda: None).result(WAIT_SECONDS)
+        assert gate.calls == 2
+
+    def test_the_process_ends_though_more_runs_hang_than_the_server_has_threads(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        service = build(Settings(input_folder="gs://photos/in"), MemoryStore("photos"))
+        gate = Gate(service, monkeypatch, "list")
+        arrived = runs_that_arrive(monkeypatch)
+
+        async def serve_and_end() -> list[int]:
+            app = create_app(service)
+            caller = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service")
+            try:
+                # Leaving this is what the server does last.
+                async with timeout(15), app.router.lifespan_context(app), caller:
+                    runs = [asyncio.ensure_future(caller.post("/run", json={"timestamp": hour})) for hour in HOURS]
+                    for _ in HOURS:
+                        assert await asyncio.to_thread(arrived.acquire, timeout=WAIT_SECONDS)
+                    service.stopping.set()
+                    answers = [await run for run in runs]
+                assert gate.inside > 0, "they hang still"
+                return [answer.status_code for answer in answers]
+            finally:
+                gate.open()
+
+        assert asyncio.run(serve_and_end()) == [503] * len(HOURS)

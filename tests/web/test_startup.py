@@ -1,0 +1,80 @@
+"""What answers while the rest is being imported."""
+
+import asyncio
+import threading
+from typing import Any
+
+import httpx
+
+from service.errors import CredentialsMissing
+from service.web.startup import DeferredApp, Message, Receive, Send
+
+
+async def _application(scope: Message, receive: Receive, send: Send) -> None:
+    del scope, receive
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _client(front: DeferredApp) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(front), base_url="http://test")
+
+
+def test_health_is_answered_before_anything_is_loaded_and_the_rest_waits_for_it() -> None:
+    go_on = threading.Event()
+
+    def load() -> Any:  # noqa: ANN401 - an application
+        go_on.wait(20)
+        return _application
+
+    async def ask() -> None:
+        front = DeferredApp(load, lambda: None)
+        front.begin(lambda: None)
+        async with _client(front) as client:
+            answer = await client.get("/health")
+            assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+            assert (await client.head("/health")).status_code == 200
+            waiting = asyncio.create_task(client.post("/run"))
+            other = asyncio.create_task(client.get("/health"))
+            assert (await other).status_code == 200
+            assert not waiting.done()
+            go_on.set()
+            assert (await waiting).status_code == 204
+            # From now on all of it is the application's.
+            assert (await client.get("/health")).status_code == 204
+
+    asyncio.run(ask())
+
+
+def test_who_waits_for_what_cannot_be_loaded_is_told_to_come_again() -> None:
+    def load() -> Any:  # noqa: ANN401 - an application
+        raise CredentialsMissing("nobody to be")
+
+    async def ask() -> None:
+        front = DeferredApp(load, lambda: None)
+        failed = asyncio.Event()
+        front.begin(failed.set)
+        async with _client(front) as client:
+            answer = await client.post("/run")
+        await asyncio.wait_for(failed.wait(), 20)
+        assert answer.status_code == 503
+        assert isinstance(front.failure, CredentialsMissing)
+
+    asyncio.run(ask())
+
+
+def test_the_service_is_closed_when_the_server_stops() -> None:
+    closed = threading.Event()
+    kinds = ["lifespan.startup", "lifespan.shutdown"]
+    sent: list[str] = []
+    messages = iter(kinds)
+
+    async def receive() -> Message:
+        return {"type": next(messages)}
+
+    async def send(message: Message) -> None:
+        sent.append(message["type"])
+
+    asyncio.run(DeferredApp(lambda: _application, closed.set)({"type": "lifespan"}, receive, send))
+    assert sent == [f"{kind}.complete" for kind in kinds]
+    assert closed.is_set()
