@@ -5,27 +5,23 @@ import signal
 import sys
 from contextlib import ExitStack
 from socket import socket
-from threading import Event
 from types import FrameType
 
 import uvicorn
 
 from service.errors import ServiceError
-from service.process import TRY_AGAIN, begin, exit_status_of, leave
+from service.process import TRY_AGAIN, Shutdown, Stop, begin, exit_status_of, leave
 from service.settings import Settings
 from service.web.startup import Application, DeferredApp
-
-_GRACE_SECONDS = 8
-"""What requests in flight get after SIGTERM; Cloud Run kills the container after 10 s."""
 
 
 class _Server(uvicorn.Server):
     """Loads the service once the port is open, and tells it at once when it is to end, so that long runs end early."""
 
-    def __init__(self, config: uvicorn.Config, front: DeferredApp, stopping: Event) -> None:
+    def __init__(self, config: uvicorn.Config, front: DeferredApp, stop: Stop) -> None:
         super().__init__(config)
         self._front = front
-        self._stopping = stopping
+        self._stop = stop
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         await super().startup(sockets)
@@ -37,7 +33,7 @@ class _Server(uvicorn.Server):
         Not uvicorn's own, which sends itself the signal again at the end and so dies of it instead of returning.
         """
         del frame
-        self._stopping.set()
+        self._stop.set()
         self.force_exit = self.should_exit and sig == signal.SIGINT
         self.should_exit = True
 
@@ -52,10 +48,10 @@ def main() -> int:
     except ServiceError as error:
         sys.stderr.write(f"{error}\n")
         return exit_status_of(error)
-    stopping = Event()
+    stop = Stop()
     ending = ExitStack()
-    ending.callback(stopping.set)
-    front = DeferredApp(lambda: _load(settings, stopping, ending), ending.close)
+    ending.callback(stop.set)
+    front = DeferredApp(lambda: _load(settings, stop, ending), ending.close)
     config = uvicorn.Config(
         front,
         host="0.0.0.0",  # noqa: S104 - a container is reached from outside of it
@@ -63,10 +59,10 @@ def main() -> int:
         log_config=None,
         # The platform logs requests already.
         access_log=False,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
+        timeout_graceful_shutdown=int(Shutdown().whole),
         server_header=False,
     )
-    _Server(config, front, stopping).run()
+    _Server(config, front, stop).run()
     if isinstance(front.failure, ServiceError):
         sys.stderr.write(f"{front.failure}\n")
         return exit_status_of(front.failure)
@@ -76,14 +72,14 @@ def main() -> int:
     return 0
 
 
-def _load(settings: Settings, stopping: Event, ending: ExitStack) -> Application:
+def _load(settings: Settings, stop: Stop, ending: ExitStack) -> Application:
     """Import and build what takes long; add what is to be done at the end."""
     from service.bootstrap import build  # noqa: PLC0415 - takes half a second; the port opens first
     from service.web.app import create_app  # noqa: PLC0415 - takes half a second; the port opens first
 
-    service = build(settings, stopping=stopping)
+    service = build(settings, stop=stop)
     # The rest ends with the process.
-    ending.callback(service.thumbnailer.metrics.close, hurry=True)
+    ending.callback(service.metrics.close, hurry=True)
     return create_app(service)
 
 

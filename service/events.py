@@ -48,7 +48,7 @@ class ObjectFinalized:
     location: ObjectLocation
     generation: int | None
     """None where the envelope does not say: the live one is meant."""
-    described: StoredObject | None
+    resource: StoredObject | None
     """None where the envelope says too little: storage has to be asked."""
 
 

@@ -1,12 +1,10 @@
 """Cloud Run Job: one task of a run. Settings in, exit status out."""
 
-import math
+import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Protocol
@@ -16,16 +14,14 @@ from structlog.contextvars import bind_contextvars
 
 from service.bootstrap import Service, build
 from service.errors import ServiceError
-from service.process import DONE, TRY_AGAIN, begin, exit_status_of, leave
-from service.runs.report import RunReport
-from service.runs.request import RunRequest
-from service.runs.runner import Run
+from service.process import DONE, POLL_SECONDS, TRY_AGAIN, begin, exit_status_of, leave
+from service.runs import supervisor
+from service.runs.report import Report, RunReport
+from service.runs.request import RunParameters, RunRequest
 from service.telemetry.metrics import Door
 
-_POLL_SECONDS = 0.2
-_LAST_SECONDS = 6.5
-"""What the run gets to end by itself once the process was told to end: more than `flight.GRACE_SECONDS`, and less than
-the ten seconds that Cloud Run gives the process."""
+_COLUMNS, _ROWS = 100, 24
+"""Of a terminal that does not say."""
 
 log = structlog.get_logger()
 
@@ -34,8 +30,8 @@ def main() -> int:
     """Run this task's chunk and return the exit status.
 
     Returns:
-        0 where every assigned image was created, skipped or rejected; 1 where something failed and a retry may
-        help; 2 where the settings are wrong.
+        0 if every assigned image was created, skipped or rejected; 1 if something failed and a retry may help; 2 if
+        the settings are wrong.
     """
     try:
         service = build(begin())
@@ -44,14 +40,12 @@ def main() -> int:
         return exit_status_of(error)
 
     def stop(_: int, __: FrameType | None) -> None:
-        service.stopping.set()
+        service.stop.set()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     try:
-        run = service.run(RunRequest(), door=Door.JOB)
-        bind_contextvars(run_id=run.order.run_id, task_index=run.order.chunk.index)
-        return _finish(run, service)
+        return asyncio.run(run(RunRequest(), service))
     except ServiceError as error:
         log.error("run ended", code=error.code, reason=str(error))
         return exit_status_of(error)
@@ -59,46 +53,37 @@ def main() -> int:
         service.close()
 
 
-def _finish(run: Run, service: Service) -> int:
-    """Work in a thread, so that this one can end the process while storage does not answer."""
+async def run(request: RunRequest, service: Service) -> int:
+    """Run one task and return the exit status.
 
-    def work() -> None:
-        run.open()
-        run.work(service.stopping.is_set)
-
-    deadline = math.inf
-    with watched() as show:
-        worker = ThreadPoolExecutor(1).submit(work)
-        while not wait([worker], timeout=_POLL_SECONDS).done:
-            show(run.report(), run.total)
-            if service.stopping.is_set():
-                deadline = min(deadline, time.monotonic() + _LAST_SECONDS)
-            if time.monotonic() >= deadline:
-                run.abandon()
-                return TRY_AGAIN
-        show(run.report(), run.total)
-    worker.result()
-    return DONE if run.report().whole else TRY_AGAIN
+    Raises:
+        ServiceError: the run could not begin.
+    """
+    params = RunParameters.of(request, service.settings, door=Door.JOB)
+    bind_contextvars(run_id=params.run_id, task_index=params.chunk.index)
+    report = Report(params, service)
+    with progress_bar() as show:
+        start = await supervisor.begin(params, service, report)
+        async for snapshot in supervisor.supervise(params, service, start, report, POLL_SECONDS):
+            show(snapshot, report.task_total)
+        show(report.snapshot(), report.task_total)
+    return DONE if report.snapshot().whole else TRY_AGAIN
 
 
-_COLUMNS, _ROWS = 100, 24
-"""Of a terminal that does not say."""
-
-
-class Watched(Protocol):
-    """What is told how far a run is."""
+class Show(Protocol):
+    """Shows how far a run is."""
 
     def __call__(self, report: RunReport, total: int | None) -> None:
-        """Show a report; `total` is the images of the task, None where that is not known yet."""
+        """Show a report; `total` is the images of the task, None if that is not known."""
 
 
 @contextmanager
-def watched() -> Iterator[Watched]:
-    """Show a bar until the block ends; lines of the log go above it."""
+def progress_bar() -> Iterator[Show]:
+    """Show a bar on stderr until the block ends, if that is a terminal; lines of the log go above it."""
     if not sys.stderr.isatty():
         yield lambda *_, **__: None
         return
-    from tqdm import tqdm  # noqa: PLC0415 - where nobody watches it is not needed
+    from tqdm import tqdm  # noqa: PLC0415 - needed by nobody but a terminal
     from tqdm.contrib.logging import logging_redirect_tqdm  # noqa: PLC0415
 
     class Bar(tqdm):  # type: ignore[type-arg]  # not generic when the program runs
@@ -109,13 +94,13 @@ def watched() -> Iterator[Watched]:
     sized = os.get_terminal_size(sys.stderr.fileno()).columns > 0
     size = {"dynamic_ncols": True} if sized else {"ncols": _COLUMNS, "nrows": _ROWS}
     with ExitStack() as stack:
-        bar = stack.enter_context(Bar(unit=" images", file=sys.stderr, **size))
+        bar = stack.enter_context(Bar(unit=" images", file=sys.stderr, desc="listing", **size))
         if sys.stdout.isatty():
             stack.enter_context(logging_redirect_tqdm(tqdm_class=Bar))
 
         def show(report: RunReport, total: int | None) -> None:
             bar.total = None if total is None else max(total, report.assigned)
-            bar.set_description_str("listing" if total is None else "thumbnails", refresh=False)
+            bar.set_description_str("thumbnails" if total or report.assigned else "listing", refresh=False)
             bar.set_postfix(rejected=report.rejected, failed=report.failed, refresh=False)
             bar.update(report.assigned - bar.n)
             bar.refresh()

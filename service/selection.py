@@ -80,6 +80,10 @@ class Selection:
             return None
         return f"not an image by its content type ({found.content_type or 'none'}) and its name"
 
+    def is_source(self, stored: StoredObject) -> bool:
+        """Tell if an object is an image that gets a thumbnail, as far as is known without reading it."""
+        return self.exclusion_reason(stored) is None and self.non_image_reason(stored) is None
+
     def needs_sniffing(self, found: StoredObject) -> bool:
         """Whether the first bytes have to decide: the type and the name say nothing, or contradict each other."""
         return self.by_content and found.size > 0 and _is_image(found) is None

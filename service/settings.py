@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
     ByteSize,
+    ConfigDict,
     Field,
     PlainValidator,
     ValidationError,
@@ -18,17 +20,35 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.errors import InvalidValue, WrongSettings
-from service.images.spec import Box, OutputFormat
+from service.images.spec import Box, OutputFormat, ThumbnailSpec
 from service.memory import decoding_budget, memory_limit
 from service.naming import Layout, is_output
-from service.runs.costs import Prices
-from service.runs.partition import MAX_TASKS
 from service.storage.addresses import FolderLocation, check_bucket_name
 from service.telemetry.metrics import is_installed
 
 _MEBIBYTE = 1024 * 1024
 _MAX_IN_FLIGHT = 48
 """More images in flight than this win nothing, measured with storage 40 ms away."""
+
+
+MAX_TASKS = 10_000
+"""Of one execution (cloud.google.com/run/quotas)."""
+
+
+class Prices(BaseModel):
+    """Google's prices in US dollars: list prices of November 2026 for us-central1 and Standard storage.
+
+    From cloud.google.com/storage/pricing and cloud.google.com/run/pricing, which are what counts.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    class_a_per_10000: float = Field(0.05, ge=0, description="Listing and writing.")
+    class_b_per_10000: float = Field(0.004, ge=0, description="Reading.")
+    vcpu_second: float = Field(0.000018, ge=0, description="Of a job; a service billed by requests asks 0.000024.")
+    gib_second: float = Field(0.000002, ge=0, description="Of a job; a service billed by requests asks 0.0000025.")
+    gib_per_task: float = Field(0.5, ge=0, description="Memory of one task.")
+    vcpu_per_task: float = Field(1, gt=0, description="Processors of one task.")
 
 
 def _parse_folder(value: str) -> FolderLocation:
@@ -135,8 +155,24 @@ class Settings(BaseSettings):
 
     @property
     def destination_bucket(self) -> str:
-        """The bucket that thumbnails go to."""
+        """Name of the bucket for thumbnails, plans and reports."""
         return self.output_bucket or self.input_folder.bucket
+
+    @property
+    def specs(self) -> tuple[ThumbnailSpec, ...]:
+        """The thumbnails to make of each image."""
+        return tuple(
+            ThumbnailSpec(box, self.output_format, self.output_quality, self.animated) for box in self.thumbnail_sizes
+        )
+
+    @property
+    def output_fingerprint(self) -> str:
+        """The settings that shape the output, as text: a run with others is another run."""
+        specs = ", ".join(map(str, self.specs))
+        return (
+            f"images of {self.input_folder} by {self.image_detection} "
+            f"to gs://{self.destination_bucket} {self.output_layout}: {specs}"
+        )
 
 
 def load_settings() -> Settings:

@@ -1,16 +1,17 @@
 """One image, from its source to its thumbnails: what all three doors share.
 
-Reads once, decodes once, writes once for each size. Never looks first: what is at the thumbnail's name is asked only
-when a write finds the name taken.
+Reads once, decodes once, writes once for each size. Never looks first: asks what is at a thumbnail's name only when a
+write finds the name taken.
 """
 
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from functools import partial
 from threading import BoundedSemaphore
+from typing import Self
 
 import structlog
 
@@ -22,12 +23,13 @@ from service.errors import (
     ObjectNotFound,
     PermissionMissing,
     PictureTooLarge,
+    ServiceError,
     SourceGone,
     SourceTooLarge,
     StorageUnavailable,
 )
 from service.events import ObjectFinalized
-from service.images.decode import HEAD_BYTES, looks_like_image, readers
+from service.images.decode import HEAD_BYTES, looks_like_image
 from service.images.spec import ThumbnailSpec
 from service.images.thumbnail import Thumbnail, make_thumbnails
 from service.memory import Budget
@@ -47,17 +49,18 @@ log = structlog.get_logger()
 
 
 class Result(StrEnum):
-    """How one image ended. A failure is no result but an exception, `RetryLater`."""
+    """How one image ended."""
 
     CREATED = "created"
     SKIPPED = "skipped"
     IGNORED = "ignored"
     REJECTED = "rejected"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one image ended, and where its thumbnails are."""
+    """How one image ended, and the addresses of its thumbnails."""
 
     result: Result
     source: ObjectLocation
@@ -65,14 +68,24 @@ class Outcome:
     code: str = ""
     reason: str = ""
     renamed: bool = False
-    """Whether a thumbnail has a suffix because another source holds its plain name."""
+    """A thumbnail has a suffix because another source holds its plain name."""
     bytes_read: int = 0
     bytes_written: int = 0
+
+    @classmethod
+    def ignored(cls, source: ObjectLocation, reason: str) -> Self:
+        """The outcome of an object that is not ours to do."""
+        return cls(Result.IGNORED, source, reason=reason)
+
+    @classmethod
+    def failed(cls, source: ObjectLocation, error: ServiceError) -> Self:
+        """The outcome of an image that may work later."""
+        return cls(Result.FAILED, source, code=error.code, reason=str(error))
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One thumbnail to be made of each source: how, and into which folder."""
+    """One thumbnail to be made of each source: its look and its folder."""
 
     spec: ThumbnailSpec
     folder: OutputFolder
@@ -87,8 +100,15 @@ class Limits:
     memory_budget: int
     """Bytes that decoding may use at once; sources that are held may use half as much again."""
 
-    def __str__(self) -> str:
-        return f"{self.max_source_bytes} bytes, {self.max_pixels} pixels, {self.memory_budget} bytes to decode"
+
+class _Write(Enum):
+    """What became of one thumbnail at one name."""
+
+    WRITTEN = auto()
+    UP_TO_DATE = auto()
+    """The name holds a thumbnail of this generation of the source, or of a newer one."""
+    NAME_TAKEN = auto()
+    """The name holds an object of another source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,107 +131,101 @@ class Thumbnailer:
         cache_control: str | None = None,
         metrics: Metrics = OFF,
     ) -> None:
-        """Assemble; nothing is asked of the store.
+        """Assemble; ask nothing of the store.
 
         Args:
-            store: where sources are and thumbnails go.
-            selection: which objects are sources.
-            outputs: the thumbnails to make of each.
+            store: holds sources and thumbnails.
+            selection: decides which objects are sources.
+            outputs: the thumbnails to make of each source.
             limits: what is refused, and what may be used at once.
             cache_control: the `Cache-Control` of each thumbnail.
-            metrics: is told what each image takes, and what is written. Not how images end, which callers know.
+            metrics: told the time and bytes of each image and what is written; callers count the outcomes.
         """
-        self.store = store
-        self.metrics = metrics
-        self.selection = selection
         self.outputs = tuple(outputs)
-        self.limits = limits
+        self._store = store
+        self._selection = selection
+        self._limits = limits
         self._cache_control = cache_control
-        # Two budgets: who holds a source while waiting to decode it never keeps a decoder waiting.
+        self._metrics = metrics
+        # Two budgets: an image that waits to be decoded while its source is held never keeps a decoder waiting.
         self._sources = Budget(limits.memory_budget // 2)
         self._decoding = Budget(limits.memory_budget)
         # One picture for each processor: more at once would take memory and win no time.
         self._decoders = BoundedSemaphore(os.cpu_count() or 1)
 
-    def handle(self, event: ObjectFinalized) -> Outcome:
-        """Thumbnail the object that an event is about, into the hour in which it was created.
+    def process_event(self, event: ObjectFinalized) -> Outcome:
+        """Thumbnail the object of an event into the hour in which it was created.
 
         Raises:
             RetryLater: it may work when the event is delivered again.
         """
         source = event.location
-        if reason := self.selection.name_exclusion_reason(source):
-            return Outcome(Result.IGNORED, source, reason=reason)
+        if reason := self._selection.name_exclusion_reason(source):
+            return Outcome.ignored(source, reason)
         try:
-            found = event.described or self.store.stat(source, event.generation)
-            if reason := self.selection.exclusion_reason(found) or self.selection.non_image_reason(found):
-                return Outcome(Result.IGNORED, source, reason=reason)
-            return self._make(found, Hour.of(found.created))
+            stored = event.resource or self._store.stat(source, event.generation)
+            if reason := self._selection.exclusion_reason(stored) or self._selection.non_image_reason(stored):
+                return Outcome.ignored(source, reason)
+            return self._process_once(stored, Hour.of(stored.created))
         except ObjectNotFound:
-            return Outcome(
-                Result.IGNORED,
-                source,
-                reason="the object is gone, or a newer generation of it is there, which has an event of its own",
+            return Outcome.ignored(
+                source, "the object is gone, or a newer generation of it is there, which has an event of its own"
             )
         except ImageRejected as error:
             return self._rejected(source, error)
 
-    def make(self, found: StoredObject, hour: Hour, *, overwrite: bool = False) -> Outcome:
-        """Thumbnail an object that was listed; if it was replaced since then, what replaced it.
+    def process(self, source: StoredObject, hour: Hour, *, overwrite: bool = False) -> Outcome:
+        """Thumbnail an object that was listed; if it was replaced since then, the object that replaced it.
 
         Raises:
             RetryLater: it may work later.
         """
         for _ in range(_ATTEMPTS_AT_A_SOURCE):
             try:
-                return self._make(found, hour, overwrite=overwrite)
+                return self._process_once(source, hour, overwrite=overwrite)
             except ObjectNotFound:
                 try:
-                    found = self.store.stat(found.location)
+                    source = self._store.stat(source.location)
                 except ObjectNotFound:
-                    return self._rejected(found.location, SourceGone("it was deleted after it was listed"))
+                    return self._rejected(source.location, SourceGone("it was deleted after it was listed"))
                 except ImageRejected as error:
-                    return self._rejected(found.location, error)
-                if reason := self.selection.exclusion_reason(found) or self.selection.non_image_reason(found):
-                    return Outcome(Result.IGNORED, found.location, reason=reason)
-        raise StorageUnavailable(f"cannot read {found.location}: it is replaced each time before it is read")
+                    return self._rejected(source.location, error)
+                if reason := self._selection.exclusion_reason(source) or self._selection.non_image_reason(source):
+                    return Outcome.ignored(source.location, reason)
+        raise StorageUnavailable(f"cannot read {source.location}: it is replaced each time before it is read")
 
-    def outcome_unread(self, found: StoredObject, hour: Hour) -> Outcome | None:
-        """Reject or ignore what can be without reading it whole; None for anything else."""
+    def decide_unread(self, source: StoredObject, hour: Hour) -> Outcome | None:
+        """Reject or ignore an object without reading all of it; return None if it has to be read."""
         try:
-            if found.size == 0:
+            if source.size == 0:
                 raise EmptyObject("it has no bytes")
-            if found.size > self.limits.max_source_bytes:
+            if source.size > self._limits.max_source_bytes:
                 raise SourceTooLarge(
-                    f"it has {found.size:,} bytes and MAX_SOURCE_BYTES is {self.limits.max_source_bytes:,}"
+                    f"it has {source.size:,} bytes and MAX_SOURCE_BYTES is {self._limits.max_source_bytes:,}"
                 )
             for output in self.outputs:
-                output.folder.thumbnail(found.location, hour, "", distinct=False)
-            if self.selection.needs_sniffing(found) and not looks_like_image(self.store.read_head(found, HEAD_BYTES)):
-                return Outcome(Result.IGNORED, found.location, reason="not an image by its first bytes")
+                output.folder.thumbnail(source.location, hour, "", distinct=False)
+            if self._selection.needs_sniffing(source) and not looks_like_image(
+                self._store.read_head(source, HEAD_BYTES)
+            ):
+                return Outcome.ignored(source.location, "not an image by its first bytes")
         except ImageRejected as error:
-            return self._rejected(found.location, error)
+            return self._rejected(source.location, error)
         return None
 
-    def _make(self, found: StoredObject, hour: Hour, *, overwrite: bool = False) -> Outcome:
-        if outcome := self.outcome_unread(found, hour):
+    def _process_once(self, source: StoredObject, hour: Hour, *, overwrite: bool = False) -> Outcome:
+        if outcome := self.decide_unread(source, hour):
             return outcome
-        clock = self.metrics.clock()
-        try:
-            return self._made(found, hour, clock, overwrite=overwrite)
-        finally:
-            clock.end()
-
-    def _made(self, found: StoredObject, hour: Hour, clock: Clock, *, overwrite: bool) -> Outcome:
+        clock = self._metrics.clock()
         bytes_read = 0
         stage = Stage.WAIT
         try:
-            with self._sources.reserve(self._bytes_held(found)):
+            with self._sources.reserve(self._bytes_held(source)):
                 clock.lap(Stage.WAIT)
                 stage = Stage.READ
-                data = self.store.read(found, self.limits.max_source_bytes)
+                data = self._store.read(source, self._limits.max_source_bytes)
                 bytes_read = len(data)
-                self.metrics.read(bytes_read)
+                self._metrics.read(bytes_read)
                 clock.lap(Stage.READ)
                 with self._decoders:
                     clock.lap(Stage.WAIT)
@@ -219,23 +233,24 @@ class Thumbnailer:
                     pictures = make_thumbnails(
                         data,
                         [output.spec for output in self.outputs],
-                        max_pixels=self.limits.max_pixels,
+                        max_pixels=self._limits.max_pixels,
                         reserve=partial(self._reserve, clock),
                     )
                 del data
             clock.lap(Stage.MAKE)
             stage = Stage.WRITE
             placed = [
-                self._place(found, hour, output.folder, picture, overwrite=overwrite)
+                self._place(source, hour, output.folder, picture, overwrite=overwrite)
                 for output, picture in zip(self.outputs, pictures, strict=True)
             ]
         except ImageRejected as error:
-            return self._rejected(found.location, error, bytes_read)
+            return self._rejected(source.location, error, bytes_read)
         finally:
             clock.lap(stage)
+            clock.end()
         return Outcome(
             Result.CREATED if any(place.written for place in placed) else Result.SKIPPED,
-            found.location,
+            source.location,
             tuple(place.location for place in placed),
             renamed=any(place.renamed for place in placed),
             bytes_read=bytes_read,
@@ -244,22 +259,9 @@ class Thumbnailer:
             ),
         )
 
-    def _bytes_held(self, found: StoredObject) -> int:
-        """What a source takes in memory: a download is held twice for a moment, and one that unpacks may grow."""
-        return found.size + (self.limits.max_source_bytes if found.content_encoding == "gzip" else found.size)
-
-    @property
-    def judgement(self) -> str:
-        """What a rejection depends on beside the image, as text."""
-        return f"{self.limits}; {readers()}"
-
-    @property
-    def shape(self) -> str:
-        """The settings that shape the output, as text: a run with others is another run."""
-        selection = "by content" if self.selection.by_content else "by metadata"
-        folder = self.outputs[0].folder
-        specs = ", ".join(str(output.spec) for output in self.outputs)
-        return f"images of {self.selection.fence} {selection} to gs://{folder.bucket} {folder.layout}: {specs}"
+    def _bytes_held(self, source: StoredObject) -> int:
+        """Return what a source takes in memory: a download is held twice for a moment, and a gzip may grow."""
+        return source.size + (self._limits.max_source_bytes if source.content_encoding == "gzip" else source.size)
 
     @contextmanager
     def _reserve(self, clock: Clock, weight: int) -> Iterator[None]:
@@ -278,31 +280,29 @@ class Thumbnailer:
         return Outcome(Result.REJECTED, source, code=error.code, reason=str(error), bytes_read=bytes_read)
 
     def _place(
-        self, found: StoredObject, hour: Hour, folder: OutputFolder, picture: Thumbnail, *, overwrite: bool
+        self, source: StoredObject, hour: Hour, folder: OutputFolder, picture: Thumbnail, *, overwrite: bool
     ) -> _Placed:
-        """Write under the plain name, or under the source's own variant of it where another source holds that."""
+        """Write under the plain name, or under the source's own variant of it if another source holds that."""
         for distinct in (False, True):
-            target = folder.thumbnail(found.location, hour, picture.new_extension, distinct=distinct)
-            written = self._write_unless_held(found, target, picture, overwrite=overwrite)
-            if written is not None:
-                return _Placed(target, written, renamed=distinct)
+            target = folder.thumbnail(source.location, hour, picture.new_extension, distinct=distinct)
+            write = self._write(source, target, picture, overwrite=overwrite)
+            if write is not _Write.NAME_TAKEN:
+                return _Placed(target, write is _Write.WRITTEN, renamed=distinct)
         raise NoFreeName(f"{target} and the plain name are both held by objects of other sources; move them away")
 
-    def _write_unless_held(
-        self, found: StoredObject, target: ObjectLocation, picture: Thumbnail, *, overwrite: bool
-    ) -> bool | None:
-        """Write, unless what is there is as good or newer; None where it belongs to another source."""
+    def _write(self, source: StoredObject, target: ObjectLocation, picture: Thumbnail, *, overwrite: bool) -> _Write:
+        """Write a thumbnail, unless the name holds one as good or newer, or another source's."""
         if_generation = 0
         for _ in range(_ATTEMPTS_AT_A_NAME):
             try:
-                self.store.write(
+                self._store.write(
                     target,
                     picture.data,
                     content_type=picture.content_type,
                     cache_control=self._cache_control,
                     metadata={
-                        SOURCE_KEY: str(found.location),
-                        GENERATION_KEY: str(found.generation),
+                        SOURCE_KEY: str(source.location),
+                        GENERATION_KEY: str(source.generation),
                         SPEC_KEY: str(picture.spec),
                     },
                     if_generation=if_generation,
@@ -312,40 +312,40 @@ class Thumbnailer:
                 if if_generation and isinstance(error, PermissionMissing):
                     raise
                 try:
-                    holder = self.store.stat(target)
+                    holder = self._store.stat(target)
                 except ObjectNotFound:
                     if isinstance(error, PermissionMissing):
                         raise error from None
                     if_generation = 0
                     continue
-                if holder.metadata.get(SOURCE_KEY) != str(found.location):
-                    return None
-                made_from = _generation(holder)
-                if made_from > found.generation:
-                    return False
-                same = made_from == found.generation and holder.metadata.get(SPEC_KEY) == str(picture.spec)
+                if holder.metadata.get(SOURCE_KEY) != str(source.location):
+                    return _Write.NAME_TAKEN
+                made_from = _source_generation(holder)
+                if made_from > source.generation:
+                    return _Write.UP_TO_DATE
+                same = made_from == source.generation and holder.metadata.get(SPEC_KEY) == str(picture.spec)
                 # What replaced the first holder, be it a lost answer of our own, was made just now.
                 if same and (not overwrite or if_generation):
-                    return False
+                    return _Write.UP_TO_DATE
                 if_generation = holder.generation
             else:
-                self._measure_write(found, target, picture, Write.REPLACED if if_generation else Write.CREATED)
-                return True
+                self._count_write(source, target, picture, Write.REPLACED if if_generation else Write.CREATED)
+                return _Write.WRITTEN
         raise StorageUnavailable(f"cannot write {target}: others keep replacing it")
 
-    def _measure_write(self, found: StoredObject, target: ObjectLocation, picture: Thumbnail, write: Write) -> None:
-        """Count a write, and look whether it is what a loop would write; all that should prevent one came before."""
+    def _count_write(self, source: StoredObject, target: ObjectLocation, picture: Thumbnail, write: Write) -> None:
+        """Count a write, and say if it is what a loop would write; both guards against a loop came before."""
         origin = Origin.SMALL if picture.is_whole else Origin.PICTURE
-        location = found.location
-        if SOURCE_KEY in found.metadata or (location.bucket == target.bucket and is_output(location.name)):
+        location = source.location
+        if SOURCE_KEY in source.metadata or (location.bucket == target.bucket and is_output(location.name)):
             origin = Origin.OWN
             log.critical(
                 "a thumbnail was made of the service's own output", source=str(location), thumbnail=str(target)
             )
-        self.metrics.wrote(len(picture.data), write, origin)
+        self._metrics.wrote(len(picture.data), write, origin)
 
 
-def _generation(thumbnail: StoredObject) -> int:
-    """The source generation that a thumbnail was made from; 0, older than any, where it does not say."""
+def _source_generation(thumbnail: StoredObject) -> int:
+    """Return the source generation that a thumbnail was made from; 0, older than any, if it does not say."""
     text = thumbnail.metadata.get(GENERATION_KEY, "")
     return int(text) if text.isascii() and text.isdigit() else 0

@@ -11,6 +11,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 
 from service.bootstrap import Service, build
 from service.demo.emulators import local_client, make_bucket, storage_emulator, upload
+from service.process import Shutdown
 from service.settings import Settings
 from service.web.app import create_app
 from tests.support.browser import serving
@@ -65,16 +66,23 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 class Serve(Protocol):
     """Serves the application over real HTTP, storage behind the proxy, and returns a client and the service."""
 
-    def __call__(self, **settings: Any) -> tuple[httpx.Client, Service]: ...  # noqa: ANN401 - whatever a setting is
+    def __call__(
+        self,
+        shutdown: Shutdown | None = None,
+        **settings: Any,  # noqa: ANN401 - whatever a setting is
+    ) -> tuple[httpx.Client, Service]: ...
 
 
 @pytest.fixture
 def serve(proxy: Proxy, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     with ExitStack() as stack:
 
-        def serve(**settings: Any) -> tuple[httpx.Client, Service]:  # noqa: ANN401 - whatever a setting is
+        def serve(
+            shutdown: Shutdown | None = None,
+            **settings: Any,  # noqa: ANN401 - whatever a setting is
+        ) -> tuple[httpx.Client, Service]:
             monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
-            service = build(Settings(**({"input_folder": f"gs://{bucket}/in"} | settings)))
+            service = build(Settings(**({"input_folder": f"gs://{bucket}/in"} | settings)), shutdown=shutdown)
             stack.callback(service.close)
             url = stack.enter_context(serving(create_app(service)))
             client = stack.enter_context(local_client())

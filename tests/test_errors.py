@@ -5,7 +5,7 @@ import pytest
 from service import errors
 from service.errors import ServiceError
 from service.process import EXIT_STATUS, exit_status_of
-from service.web.app import STATUS, status_of
+from service.web.answers import STATUS, status_of
 
 
 def _all(kind: type[ServiceError]) -> Iterator[type[ServiceError]]:

@@ -30,7 +30,7 @@ def _meaning(headers: dict[str, str], body: bytes) -> tuple[str, Any]:
         return "not_an_event", str(error)
     if isinstance(event, IgnoredEvent):
         return "not_ours", event.reason
-    return "location", (str(event.location), event.generation, event.described is not None)
+    return "location", (str(event.location), event.generation, event.resource is not None)
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
@@ -52,11 +52,11 @@ def test_a_full_event_says_all_that_is_needed() -> None:
     headers, body, _ = _load(Path(__file__).parent / "data" / "events" / "binary.json")
     event = decode(headers, body)
     assert isinstance(event, ObjectFinalized)
-    assert event.described
-    assert event.described.size == 352041
-    assert event.described.content_type == "image/jpeg"
-    assert event.described.metadata == {"album": "summer"}
-    assert event.described.created.isoformat() == "2026-01-05T10:59:59.503000+00:00"
+    assert event.resource
+    assert event.resource.size == 352041
+    assert event.resource.content_type == "image/jpeg"
+    assert event.resource.metadata == {"album": "summer"}
+    assert event.resource.created.isoformat() == "2026-01-05T10:59:59.503000+00:00"
 
 
 _JSON = st.recursive(

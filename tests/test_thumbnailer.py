@@ -49,7 +49,7 @@ def event(found: StoredObject) -> ObjectFinalized:
 
 def test_one_image_costs_one_read_and_one_write(store: MemoryStore) -> None:
     found = store.put("gs://photos/in/a/x.jpg", jpeg())
-    outcome = thumbnailer(store, cache_control="max-age=60").make(found, HOUR)
+    outcome = thumbnailer(store, cache_control="max-age=60").process(found, HOUR)
     assert outcome.result is Result.CREATED
     assert outcome.thumbnails == (ObjectLocation("photos", "20251203T15Z/x.jpg"),)
     assert store.calls == {"read": 1, "write": 1}
@@ -67,7 +67,7 @@ def test_one_image_costs_one_read_and_one_write(store: MemoryStore) -> None:
 
 def test_several_sizes_are_made_of_one_read(store: MemoryStore) -> None:
     found = store.put("gs://photos/in/a/x.jpg", jpeg())
-    outcome = thumbnailer(store, specs=(ThumbnailSpec(Box(100, 100)), ThumbnailSpec(Box(40, 20)))).make(found, HOUR)
+    outcome = thumbnailer(store, specs=(ThumbnailSpec(Box(100, 100)), ThumbnailSpec(Box(40, 20)))).process(found, HOUR)
     assert [location.name for location in outcome.thumbnails] == [
         "20251203T15Z/100x100/x.jpg",
         "20251203T15Z/40x20/x.jpg",
@@ -78,7 +78,7 @@ def test_several_sizes_are_made_of_one_read(store: MemoryStore) -> None:
 
 def test_an_event_goes_to_the_hour_in_which_the_object_was_created(store: MemoryStore) -> None:
     found = store.put("gs://photos/in/x.jpg", jpeg())
-    outcome = thumbnailer(store).handle(event(found))
+    outcome = thumbnailer(store).process_event(event(found))
     assert outcome.result is Result.CREATED
     assert str(outcome.thumbnails[0]) == "gs://photos/20251203T15Z/x.jpg"
     assert store.calls == {"read": 1, "write": 1}
@@ -87,22 +87,22 @@ def test_an_event_goes_to_the_hour_in_which_the_object_was_created(store: Memory
 def test_a_second_delivery_makes_nothing_new(store: MemoryStore) -> None:
     found = store.put("gs://photos/in/x.jpg", jpeg())
     service = thumbnailer(store)
-    service.handle(event(found))
+    service.process_event(event(found))
     first = store.held("gs://photos/20251203T15Z/x.jpg")
-    assert service.handle(event(found)).result is Result.SKIPPED
+    assert service.process_event(event(found)).result is Result.SKIPPED
     assert store.held("gs://photos/20251203T15Z/x.jpg") is first
 
 
 def test_an_envelope_that_says_little_costs_one_look(store: MemoryStore) -> None:
     found = store.put("gs://photos/in/x.jpg", jpeg())
-    outcome = thumbnailer(store).handle(ObjectFinalized(found.location, None, None))
+    outcome = thumbnailer(store).process_event(ObjectFinalized(found.location, None, None))
     assert outcome.result is Result.CREATED
     assert store.calls == {"stat": 1, "read": 1, "write": 1}
 
 
 def test_an_object_outside_the_fence_is_not_even_looked_at(store: MemoryStore) -> None:
     store.put("gs://photos/other/x.jpg", jpeg())
-    outcome = thumbnailer(store).handle(ObjectFinalized(ObjectLocation("photos", "other/x.jpg"), None, None))
+    outcome = thumbnailer(store).process_event(ObjectFinalized(ObjectLocation("photos", "other/x.jpg"), None, None))
     assert outcome.result is Result.IGNORED
     assert not store.calls
 
@@ -111,7 +111,7 @@ def test_the_event_of_an_object_that_is_gone_is_ignored(store: MemoryStore) -> N
     found = store.put("gs://photos/in/x.jpg", jpeg())
     store.delete("gs://photos/in/x.jpg")
     for late in (event(found), ObjectFinalized(found.location, found.generation, None)):
-        outcome = thumbnailer(store).handle(late)
+        outcome = thumbnailer(store).process_event(late)
         assert outcome.result is Result.IGNORED
         assert "gone" in outcome.reason
     assert store.calls["write"] == 0
@@ -122,10 +122,10 @@ def test_the_event_of_an_older_generation_is_ignored_and_the_newer_one_replaces_
 ) -> None:
     service = thumbnailer(store)
     old = store.put("gs://photos/in/x.jpg", jpeg(400, 300))
-    service.handle(event(old))
+    service.process_event(event(old))
     new = store.put("gs://photos/in/x.jpg", jpeg(300, 400))
-    assert service.handle(event(old)).result is Result.IGNORED
-    assert service.handle(event(new)).result is Result.CREATED
+    assert service.process_event(event(old)).result is Result.IGNORED
+    assert service.process_event(event(new)).result is Result.CREATED
     assert opened(store.held("gs://photos/20251203T15Z/x.jpg").data).size == (75, 100)
 
 
@@ -133,25 +133,25 @@ def test_an_older_generation_never_replaces_a_newer_thumbnail(store: MemoryStore
     found = store.put("gs://photos/in/x.jpg", jpeg())
     newer = {"thumbnail-source": "gs://photos/in/x.jpg", "thumbnail-source-generation": "999"}
     store.put("gs://photos/20251203T15Z/x.jpg", b"newer", metadata=newer)
-    assert thumbnailer(store).make(found, HOUR, overwrite=True).result is Result.SKIPPED
+    assert thumbnailer(store).process(found, HOUR, overwrite=True).result is Result.SKIPPED
     assert store.held("gs://photos/20251203T15Z/x.jpg").data == b"newer"
 
 
 def test_other_settings_make_the_thumbnail_again(store: MemoryStore) -> None:
     found = store.put("gs://photos/in/x.jpg", jpeg())
-    thumbnailer(store).make(found, HOUR)
+    thumbnailer(store).process(found, HOUR)
     smaller = thumbnailer(store, specs=(ThumbnailSpec(Box(50, 50)),))
-    assert smaller.make(found, HOUR).result is Result.CREATED
+    assert smaller.process(found, HOUR).result is Result.CREATED
     assert opened(store.held("gs://photos/20251203T15Z/x.jpg").data).size == (50, 38)
 
 
 def test_overwrite_makes_again_what_is_there(store: MemoryStore) -> None:
     found = store.put("gs://photos/in/x.jpg", jpeg())
     service = thumbnailer(store)
-    service.make(found, HOUR)
+    service.process(found, HOUR)
     first = store.held("gs://photos/20251203T15Z/x.jpg")
-    assert service.make(found, HOUR).result is Result.SKIPPED
-    assert service.make(found, HOUR, overwrite=True).result is Result.CREATED
+    assert service.process(found, HOUR).result is Result.SKIPPED
+    assert service.process(found, HOUR, overwrite=True).result is Result.CREATED
     assert store.held("gs://photos/20251203T15Z/x.jpg") is not first
 
 
@@ -159,12 +159,12 @@ def test_a_second_source_of_one_name_gets_a_name_of_its_own_and_keeps_it(store: 
     one = store.put("gs://photos/in/a/x.jpg", jpeg(400, 300))
     two = store.put("gs://photos/in/b/x.jpg", jpeg(300, 400))
     service = thumbnailer(store)
-    assert not service.make(one, HOUR).renamed
-    outcome = service.make(two, HOUR)
+    assert not service.process(one, HOUR).renamed
+    outcome = service.process(two, HOUR)
     assert outcome.renamed
     assert outcome.result is Result.CREATED
-    assert service.make(two, HOUR).result is Result.SKIPPED
-    assert service.make(one, HOUR).result is Result.SKIPPED
+    assert service.process(two, HOUR).result is Result.SKIPPED
+    assert service.process(one, HOUR).result is Result.SKIPPED
     names = store.names("photos", "20251203T15Z/")
     assert len(names) == 2
     assert opened(store.held("gs://photos/20251203T15Z/x.jpg").data).size == (100, 75)
@@ -174,7 +174,7 @@ def test_a_second_source_of_one_name_gets_a_name_of_its_own_and_keeps_it(store: 
 def test_an_object_that_is_no_thumbnail_is_never_overwritten(store: MemoryStore) -> None:
     found = store.put("gs://photos/in/x.jpg", jpeg())
     store.put("gs://photos/20251203T15Z/x.jpg", b"somebody's own")
-    assert thumbnailer(store).make(found, HOUR, overwrite=True).renamed
+    assert thumbnailer(store).process(found, HOUR, overwrite=True).renamed
     assert store.held("gs://photos/20251203T15Z/x.jpg").data == b"somebody's own"
 
 
@@ -183,7 +183,7 @@ def test_where_the_variant_is_taken_too_the_image_is_rejected(store: MemoryStore
     store.put("gs://photos/20251203T15Z/x.jpg", b"somebody's own")
     variant = OutputFolder("photos", FENCE, Layout.FLAT).thumbnail(found.location, HOUR, "", distinct=True)
     store.put(str(variant), b"this as well")
-    outcome = thumbnailer(store).make(found, HOUR)
+    outcome = thumbnailer(store).process(found, HOUR)
     assert (outcome.result, outcome.code) == (Result.REJECTED, "no_free_name")
     assert store.held(str(variant)).data == b"this as well"
 
@@ -200,7 +200,7 @@ def test_where_the_variant_is_taken_too_the_image_is_rejected(store: MemoryStore
 )
 def test_what_will_never_work_is_rejected_with_a_code_and_a_reason(store: MemoryStore, data: bytes, code: str) -> None:
     found = store.put("gs://photos/in/x.jpg", data)
-    outcome = thumbnailer(store).make(found, HOUR)
+    outcome = thumbnailer(store).process(found, HOUR)
     assert (outcome.result, outcome.code) == (Result.REJECTED, code)
     assert outcome.reason
     assert store.calls["write"] == 0
@@ -208,13 +208,13 @@ def test_what_will_never_work_is_rejected_with_a_code_and_a_reason(store: Memory
 
 @pytest.mark.parametrize("data", [b"", b"x" * 1_000_001])
 def test_what_the_size_alone_decides_is_rejected_unread(store: MemoryStore, data: bytes) -> None:
-    thumbnailer(store).make(store.put("gs://photos/in/x.jpg", data), HOUR)
+    thumbnailer(store).process(store.put("gs://photos/in/x.jpg", data), HOUR)
     assert store.calls["read"] == 0
 
 
 def test_a_name_too_long_for_its_thumbnail_is_rejected_unread(store: MemoryStore) -> None:
     found = store.put("gs://photos/in/" + "x" * 1020 + ".jpg", jpeg())
-    outcome = thumbnailer(store).make(found, HOUR)
+    outcome = thumbnailer(store).process(found, HOUR)
     assert (outcome.result, outcome.code) == (Result.REJECTED, "no_free_name")
     assert store.calls["read"] == 0
 
@@ -222,7 +222,7 @@ def test_a_name_too_long_for_its_thumbnail_is_rejected_unread(store: MemoryStore
 def test_what_was_replaced_after_it_was_listed_is_made_of_the_newer_generation(store: MemoryStore) -> None:
     listed = store.put("gs://photos/in/x.jpg", jpeg(400, 300))
     newer = store.put("gs://photos/in/x.jpg", jpeg(300, 400))
-    assert thumbnailer(store).make(listed, HOUR).result is Result.CREATED
+    assert thumbnailer(store).process(listed, HOUR).result is Result.CREATED
     held = store.held("gs://photos/20251203T15Z/x.jpg")
     assert held.described.metadata["thumbnail-source-generation"] == str(newer.generation)
 
@@ -230,7 +230,7 @@ def test_what_was_replaced_after_it_was_listed_is_made_of_the_newer_generation(s
 def test_what_was_deleted_after_it_was_listed_is_rejected_as_gone(store: MemoryStore) -> None:
     listed = store.put("gs://photos/in/x.jpg", jpeg())
     store.delete("gs://photos/in/x.jpg")
-    outcome = thumbnailer(store).make(listed, HOUR)
+    outcome = thumbnailer(store).process(listed, HOUR)
     assert (outcome.result, outcome.code) == (Result.REJECTED, "source_gone")
 
 
@@ -239,7 +239,7 @@ def test_a_storage_failure_is_for_the_caller_to_retry(store: MemoryStore, kind: 
     found = store.put("gs://photos/in/x.jpg", jpeg())
     store.fault = lambda called, _: StorageUnavailable("down") if called == kind else None
     with pytest.raises(StorageUnavailable):
-        thumbnailer(store).make(found, HOUR)
+        thumbnailer(store).process(found, HOUR)
 
 
 def test_forbidden_to_write_is_for_the_caller_to_retry_unless_the_thumbnail_is_there(store: MemoryStore) -> None:
@@ -247,29 +247,29 @@ def test_forbidden_to_write_is_for_the_caller_to_retry_unless_the_thumbnail_is_t
     service = thumbnailer(store)
     store.fault = lambda called, _: PermissionMissing("no") if called == "write" else None
     with pytest.raises(PermissionMissing):
-        service.make(found, HOUR)
+        service.process(found, HOUR)
     store.fault = lambda *_: None
-    service.make(found, HOUR)
+    service.process(found, HOUR)
     store.fault = lambda called, _: PermissionMissing("no") if called == "write" else None
-    assert service.make(found, HOUR).result is Result.SKIPPED
+    assert service.process(found, HOUR).result is Result.SKIPPED
     with pytest.raises(PermissionMissing):
-        service.make(found, HOUR, overwrite=True)
+        service.process(found, HOUR, overwrite=True)
 
 
 def test_a_name_that_others_keep_replacing_is_given_up_for_now(store: MemoryStore) -> None:
     found = store.put("gs://photos/in/x.jpg", jpeg())
     store.fault = lambda called, _: NameTaken("busy") if called == "write" else None
     with pytest.raises(StorageUnavailable, match="keep replacing"):
-        thumbnailer(store).make(found, HOUR)
+        thumbnailer(store).process(found, HOUR)
 
 
 def test_nothing_the_service_wrote_is_ever_read(store: MemoryStore) -> None:
     service = thumbnailer(store, fence=FolderLocation("photos"))
-    service.make(store.put("gs://photos/x.jpg", jpeg()), HOUR)
+    service.process(store.put("gs://photos/x.jpg", jpeg()), HOUR)
     store.calls.clear()
     for name in store.names("photos", "20251203T15Z/"):
         written = store.held(f"gs://photos/{name}").described
-        assert service.handle(event(written)).result is Result.IGNORED
+        assert service.process_event(event(written)).result is Result.IGNORED
     assert not store.calls
 
 
@@ -277,31 +277,31 @@ def test_each_guard_of_the_loop_holds_alone(store: MemoryStore) -> None:
     service = thumbnailer(store, fence=FolderLocation("photos"))
     stripped = store.put("gs://photos/20251203T15Z/x.jpg", jpeg())
     marked = store.put("gs://photos/moved/x.jpg", jpeg(), metadata={"thumbnail-source": "gs://photos/x.jpg"})
-    assert service.handle(event(stripped)).result is Result.IGNORED
-    assert service.handle(event(marked)).result is Result.IGNORED
-    assert service.handle(ObjectFinalized(marked.location, None, None)).result is Result.IGNORED
+    assert service.process_event(event(stripped)).result is Result.IGNORED
+    assert service.process_event(event(marked)).result is Result.IGNORED
+    assert service.process_event(ObjectFinalized(marked.location, None, None)).result is Result.IGNORED
     assert store.calls == {"stat": 1}
 
 
 def test_thumbnails_go_to_the_other_bucket_where_there_is_one(store: MemoryStore) -> None:
     found = store.put("gs://photos/in/a/x.jpg", jpeg())
-    outcome = thumbnailer(store, bucket="thumbs", layout=Layout.TREE).make(found, HOUR)
+    outcome = thumbnailer(store, bucket="thumbs", layout=Layout.TREE).process(found, HOUR)
     assert str(outcome.thumbnails[0]) == "gs://thumbs/20251203T15Z/a/x.jpg"
 
 
 def test_a_picture_that_could_never_fit_into_memory_is_rejected_with_what_to_do(store: MemoryStore) -> None:
     found = store.put("gs://photos/in/x.png", encoded(quadrants(3000, 3000), "PNG"), "image/png")
-    outcome = thumbnailer(store, memory_budget=10 * 1024 * 1024).make(found, HOUR)
+    outcome = thumbnailer(store, memory_budget=10 * 1024 * 1024).process(found, HOUR)
     assert (outcome.result, outcome.code) == (Result.REJECTED, "picture_too_large")
     assert "MEMORY_BUDGET is 10 MiB; give the service more memory" in outcome.reason
-    assert thumbnailer(store).make(found, HOUR).result is Result.CREATED
+    assert thumbnailer(store).process(found, HOUR).result is Result.CREATED
 
 
 def test_what_storage_calls_wrong_when_looked_at_again_is_rejected(store: MemoryStore) -> None:
     listed = store.put("gs://photos/in/x.jpg", jpeg())
     store.delete("gs://photos/in/x.jpg")
     store.fault = lambda called, _: StorageRefused("no such name") if called == "stat" else None
-    outcome = thumbnailer(store).make(listed, HOUR)
+    outcome = thumbnailer(store).process(listed, HOUR)
     assert (outcome.result, outcome.code) == (Result.REJECTED, "storage_refused")
 
 
@@ -309,8 +309,8 @@ def test_an_undecided_object_that_is_an_image_by_its_first_bytes_is_thumbnailed(
     service = thumbnailer(store, by_content=True)
     picture = store.put("gs://photos/in/x", jpeg(), "application/octet-stream")
     text = store.put("gs://photos/in/y", b"text", "application/octet-stream")
-    assert service.handle(event(picture)).result is Result.CREATED
-    assert service.handle(event(text)).result is Result.IGNORED
+    assert service.process_event(event(picture)).result is Result.CREATED
+    assert service.process_event(event(text)).result is Result.IGNORED
     assert store.calls == {"head": 2, "read": 1, "write": 1}
 
 
@@ -318,5 +318,5 @@ def test_what_storage_calls_wrong_when_its_first_bytes_are_read_is_rejected() ->
     store = MemoryStore("photos")
     found = store.put("gs://photos/in/x", b"what", "")
     store.fault = lambda kind, _: StorageRefused("no such name") if kind == "head" else None
-    outcome = thumbnailer(store, by_content=True).make(found, HOUR)
+    outcome = thumbnailer(store, by_content=True).process(found, HOUR)
     assert (outcome.result, outcome.code) == (Result.REJECTED, "storage_refused")

@@ -7,7 +7,9 @@ measurements on one processor of 2026 with the picture libraries that this servi
 
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
+
+from service.settings import Prices
 
 _MEBIBYTE = 1024 * 1024
 _PAGE = 1000
@@ -31,19 +33,6 @@ SECONDS_A_MEBIBYTE: Mapping[str, float] = {
 OTHER_SECONDS_A_MEBIBYTE = 0.020
 SECONDS_AWAY = 0.04
 """How long one request to storage takes. It counts for listings, which come one after the other."""
-
-
-class Prices(BaseModel):
-    """What Google asks, in US dollars."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    class_a_per_10000: float = Field(0.05, ge=0, description="Listing and writing.")
-    class_b_per_10000: float = Field(0.004, ge=0, description="Reading.")
-    vcpu_second: float = Field(0.000018, ge=0, description="Of a job; a service billed by requests asks 0.000024.")
-    gib_second: float = Field(0.000002, ge=0, description="Of a job; a service billed by requests asks 0.0000025.")
-    gib_per_task: float = Field(0.5, ge=0, description="Memory of one task.")
-    vcpu_per_task: float = Field(1, gt=0, description="Processors of one task.")
 
 
 class OfType(BaseModel):

@@ -1,88 +1,80 @@
-"""Which thumbnails are there already: asked of the hour folder once for a thousand sources, and never remembered.
+"""Find sources whose thumbnails are up to date: one listing of the hour folder for 1,000 sources.
 
-What is there is the truth, whoever made it or took it away. No memory grows with the folder.
+Storage is asked each time, whoever made a thumbnail or took it away. No memory grows with the folder.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
-from service.errors import NoFreeName, ShuttingDown
+from service.errors import NoFreeName
 from service.naming import GENERATION_KEY, SOURCE_KEY, SPEC_KEY, Hour
+from service.process import Stop
+from service.runs.report import Report
 from service.storage.addresses import FolderLocation, NameRange, ObjectLocation
 from service.storage.base import ObjectStore, StoredObject
-from service.thumbnailer import Output
+from service.thumbnailer import Outcome, Output, Result
 
 BATCH = 1000
 """Sources to look up at once: as many as a page of a listing has."""
 
 _MOST_REQUESTS = 50
-"""For one batch and size. Where very many folders hold the same file names, their thumbnails may lie so far apart that
-asking costs more than it saves: what was not asked for is made, and finds its thumbnail there when it is written."""
+"""For one batch and size. If very many folders hold the same file names, their thumbnails may lie so far apart that
+asking costs more than it saves. A source that was not asked for is made, and its write finds the thumbnail there."""
 _AFTER_EXTENSIONS = "/"
-"""What comes next in the order of bytes after a full stop, so after a name with any extension added."""
+"""The character after the full stop in the order of bytes: it comes after a name with any extension added."""
 
 
-class Standing:
+@dataclass(frozen=True, slots=True)
+class ExistingThumbnails:
     """The thumbnails in one hour folder."""
 
-    def __init__(
-        self,
-        store: ObjectStore,
-        outputs: Sequence[Output],
-        hour: Hour,
-        *,
-        made_since: datetime | None,
-        should_stop: Callable[[], bool],
-    ) -> None:
-        """Assemble; nothing is asked of the store.
-
-        Args:
-            store: where thumbnails are.
-            outputs: those that each source should have.
-            hour: the folder.
-            made_since: take older ones for missing.
-            should_stop: asked before each request.
-        """
-        self._store = store
-        self._outputs = outputs
-        self._hour = hour
-        self._made_since = made_since
-        self._should_stop = should_stop
+    store: ObjectStore
+    outputs: Sequence[Output]
+    """The thumbnails that each source should have."""
+    hour: Hour
+    stop: Stop
+    made_since: datetime | None = None
+    """Count older thumbnails as missing."""
 
     def up_to_date(self, sources: Sequence[StoredObject]) -> set[ObjectLocation]:
-        """Return those of the sources that have all their thumbnails, of this generation and these settings.
+        """Return the sources that have all their thumbnails, of this generation and these settings.
 
         Raises:
-            ShuttingDown: it is to stop.
+            ShuttingDown: the run is to stop.
         """
-        waiting = {str(found.location): found for found in sources}
-        for output in self._outputs:
+        remaining = {str(source.location): source for source in sources}
+        for output in self.outputs:
             made = {
-                source
-                for thumbnail in self._near(output, list(waiting.values()))
-                if (source := thumbnail.metadata.get(SOURCE_KEY, "")) in waiting
-                and thumbnail.metadata.get(GENERATION_KEY) == str(waiting[source].generation)
-                and thumbnail.metadata.get(SPEC_KEY) == str(output.spec)
-                and (self._made_since is None or thumbnail.created >= self._made_since)
-                and thumbnail.location.name.startswith(output.folder.folder_for(waiting[source].location, self._hour))
+                address
+                for thumbnail in self._list_near(output, list(remaining.values()))
+                if (address := thumbnail.metadata.get(SOURCE_KEY, "")) in remaining
+                and self._is_up_to_date(thumbnail, remaining[address], output)
             }
-            waiting = {source: found for source, found in waiting.items() if source in made}
-        return {found.location for found in waiting.values()}
+            remaining = {address: source for address, source in remaining.items() if address in made}
+        return {source.location for source in remaining.values()}
 
-    def _near(self, output: Output, sources: Sequence[StoredObject]) -> Iterator[StoredObject]:
+    def _is_up_to_date(self, thumbnail: StoredObject, source: StoredObject, output: Output) -> bool:
+        return (
+            thumbnail.metadata.get(GENERATION_KEY) == str(source.generation)
+            and thumbnail.metadata.get(SPEC_KEY) == str(output.spec)
+            and (self.made_since is None or thumbnail.created >= self.made_since)
+            and thumbnail.location.name.startswith(output.folder.folder_for(source.location, self.hour))
+        )
+
+    def _list_near(self, output: Output, sources: Sequence[StoredObject]) -> Iterator[StoredObject]:
         """List the hour folder around the names that the sources' thumbnails may have."""
-        starts = sorted({name for found in sources for name in self._possible_names(output, found)})
-        folder = FolderLocation(output.folder.bucket, f"{self._hour}/")
+        starts = sorted({name for source in sources for name in self._possible_names(output, source)})
+        folder = FolderLocation(output.folder.bucket, f"{self.hour}/")
         position = 0
         for _ in range(_MOST_REQUESTS):
             if position == len(starts):
                 return
-            if self._should_stop():
-                raise ShuttingDown("the run was stopped while it looked up what is there")
+            self.stop.raise_if_set("the run was stopped while it looked up existing thumbnails")
             end = starts[-1] + _AFTER_EXTENSIONS
-            page = list(islice(self._store.list_objects(folder, NameRange(starts[position], end)), BATCH))
+            page = list(islice(self.store.list_objects(folder, NameRange(starts[position], end)), BATCH))
             yield from page
             if len(page) < BATCH:
                 return
@@ -93,11 +85,27 @@ class Standing:
                 position -= 1
                 starts[position] = last + "\0"
 
-    def _possible_names(self, output: Output, found: StoredObject) -> Iterator[str]:
-        """What a source's thumbnail is called, before the extension that another format would add."""
+    def _possible_names(self, output: Output, source: StoredObject) -> Iterator[str]:
+        """Yield the names of a source's thumbnail, before the extension that another format would add."""
         for added, distinct in (("", False), ("", True), (".", True)):
             try:
-                name = output.folder.thumbnail(found.location, self._hour, added, distinct=distinct).name
+                name = output.folder.thumbnail(source.location, self.hour, added, distinct=distinct).name
             except NoFreeName:
                 continue
             yield name.removesuffix(added)
+
+
+def missing(images: Iterable[StoredObject], existing: ExistingThumbnails, report: Report) -> Iterator[StoredObject]:
+    """Yield the images whose thumbnails are not up to date; count the others as skipped.
+
+    Raises:
+        RetryLater: storage did not say, or the run is to stop.
+    """
+    remaining = iter(images)
+    while batch := list(islice(remaining, BATCH)):
+        up_to_date = existing.up_to_date(batch)
+        for image in batch:
+            if image.location in up_to_date:
+                report.add(Outcome(Result.SKIPPED, image.location))
+            else:
+                yield image

@@ -4,10 +4,8 @@ import sys
 from dataclasses import dataclass
 
 from service.errors import InvalidValue
+from service.settings import MAX_TASKS
 from service.storage.addresses import NameRange
-
-MAX_TASKS = 10_000
-"""Of one execution (cloud.google.com/run/quotas)."""
 
 _EXACT_UP_TO = 100_000
 """So many names are all kept; of more, every second, every fourth, and so on."""
@@ -47,7 +45,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """A position in a listing, told by a name before it: `skip` further images from `name` on, and before `limit`."""
+    """A position in a listing, told by a name before it: `skip` images after `name`, and before `limit`."""
 
     position: int
     name: str
@@ -76,16 +74,17 @@ class NameSample:
                 self._bytes = sum(map(sys.getsizeof, self._names)) + _REFERENCE_BYTES * len(self._names)
         self.total += 1
 
-    def cuts(self, count: int) -> list[Boundary]:
-        """Return where the chunks of so many tasks begin, but for the first one's.
+    def boundaries(self, count: int) -> list[Boundary]:
+        """Return the boundaries between the chunks of so many tasks.
 
-        Where a name at the exact position was not kept, and the next one that was is too far off, the cut says how to
-        find it: skip so many images from the one that was kept.
+        If the name at the exact position was not kept, and the next one that was is too far off, the boundary says how
+        to find it: skip so many images from the one that was kept.
         """
         coarse = self._every * _TOLERANCE <= self.total // count
-        return [self._cut(Chunk(index, count).of(self.total).start, coarse=coarse) for index in range(1, count)]
+        starts = (Chunk(index, count).of(self.total).start for index in range(1, count))
+        return [self._boundary(start, coarse=coarse) for start in starts]
 
-    def _cut(self, position: int, *, coarse: bool) -> Boundary:
+    def _boundary(self, position: int, *, coarse: bool) -> Boundary:
         # Before the first image: the chunk begins with whatever name comes first, also one that is yet to come.
         if position == 0:
             return Boundary(0, "")

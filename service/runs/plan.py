@@ -1,106 +1,102 @@
-"""What the tasks of one run agree on: the hour folder, the settings that shape the output, and the chunks' boundaries.
+"""The plan of a run: the hour folder, the settings that shape the output, and the boundaries of the chunks.
 
-The plan is an object that is written once and never changed. Who makes it is settled with claims, objects that are
-created only where none is: whoever has the latest one plans, and the others wait for as long as it keeps coming.
+The tasks of a run agree on one plan, an object that is created if absent and never changed. The holder of the `Lease`
+makes it, and the others wait.
 """
 
-import json
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
+from collections.abc import Iterable, Sequence
 from contextvars import copy_context
-from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import groupby, islice, pairwise
 from typing import Self
 
 import structlog
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from service.errors import InvalidValue, NameTaken, ObjectNotFound, PermissionMissing, ShuttingDown
+from service.bootstrap import Service
+from service.errors import InvalidValue, ObjectNotFound, ShuttingDown
 from service.naming import BOOKKEEPING_FOLDER, Hour
+from service.process import Stop
+from service.runs.lease import HOLDER_KEY, Lease, create_if_absent
 from service.runs.partition import Boundary, Chunk, NameSample, range_between
 from service.runs.request import RunParameters
 from service.storage.addresses import FolderLocation, NameRange, ObjectLocation
-from service.storage.base import ObjectStore, StoredObject
+from service.storage.base import StoredObject
 
 PLAN_NAME = "plan.json"
 _MAX_PLAN_BYTES = 64 * 1024 * 1024
 """More than 10,000 boundaries of the longest names that storage allows have."""
 
-LEASE_SECONDS = 30.0
-"""How long a claim holds. It is renewed several times within that."""
 _POLL_SECONDS = 0.2
-_LONGEST_WAIT_SECONDS = 5.0
-"""Between two looks for the plan."""
-
-ListImages = Callable[[NameRange], Iterator[StoredObject]]
-"""Lists the images of the run's folder that are within a range of names."""
+_LONGEST_POLL_SECONDS = 5.0
+"""Between two looks for another task's plan."""
 
 log = structlog.get_logger()
 
 
 def folder_of_run(bucket: str, run_id: str) -> FolderLocation:
-    """Where the plan and the reports of a run are."""
+    """Return the folder of a run's plan and reports."""
     return FolderLocation(bucket, f"{BOOKKEEPING_FOLDER}{run_id}/")
 
 
 class Plan(BaseModel):
-    """What is the same for all tasks of a run, whenever they start and however often they are tried."""
+    """The facts that are the same for all tasks of a run, whenever they start and however often they are tried."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, validate_by_name=True, serialize_by_alias=True)
 
     run_id: str
     input_folder: str
     timestamp: str
     task_count: int
-    shape: str
-    """The settings that shape the output, as text."""
-    total: int
-    """Images that were found."""
-    boundaries: tuple[str, ...]
+    output_fingerprint: str = Field(alias="shape")
+    total: int | None = None
+    """Images that were found; None for a run of one task, which has nothing to split and lists nothing to plan."""
+    boundaries: tuple[str, ...] = ()
     """The name that each chunk but the first begins with; names that are there or not."""
-    sizes: tuple[int, ...]
-    """Images of each chunk when the plan was made."""
-    hour_was_empty: bool
-    """Whether no thumbnail was in the hour folder yet."""
+    sizes: tuple[int, ...] = ()
+    """Images of each chunk when the plan was made; none for a run of one task."""
 
     @classmethod
-    def of(cls, order: RunParameters, total: int, cuts: Sequence[Boundary], *, hour_was_empty: bool) -> Self:
-        """Make a plan of the places where the listing is cut."""
-        positions = [0, *(cut.position for cut in cuts), total]
+    def of(cls, params: RunParameters, total: int | None = None, boundaries: Sequence[Boundary] = ()) -> Self:
+        """Make the plan of a run.
+
+        Args:
+            params: of the run.
+            total: images of the folder, if they were counted.
+            boundaries: between the chunks.
+        """
+        positions = [] if total is None else [0, *(boundary.position for boundary in boundaries), total]
         return cls(
-            run_id=order.run_id,
-            input_folder=str(order.folder),
-            timestamp=str(order.hour),
-            task_count=order.chunk.count,
-            shape=order.shape,
+            run_id=params.run_id,
+            input_folder=str(params.folder),
+            timestamp=str(params.hour),
+            task_count=params.chunk.count,
+            output_fingerprint=params.output_fingerprint,
             total=total,
-            boundaries=tuple(cut.name for cut in cuts),
+            boundaries=tuple(boundary.name for boundary in boundaries),
             sizes=tuple(after - before for before, after in pairwise(positions)),
-            hour_was_empty=hour_was_empty,
         )
 
     @cached_property
     def hour(self) -> Hour:
-        """The hour folder of all its thumbnails."""
+        """The hour folder of all thumbnails of the run."""
         return Hour.parse(self.timestamp, "timestamp")
 
-    def names_of(self, chunk: Chunk) -> NameRange:
-        """The names that are a task's."""
+    def names(self, chunk: Chunk) -> NameRange:
+        """Return the range of names that a task has."""
         return range_between(self.boundaries, chunk.index)
 
-    def check(self, order: RunParameters) -> None:
-        """See that an order is one of this run.
+    def check(self, params: RunParameters) -> None:
+        """Compare with the parameters of a task.
 
         Raises:
-            InvalidValue: it asks for something else than the plan; the run needs an id of its own.
+            InvalidValue: they ask for something else than the plan; the run needs an id of its own.
         """
         for field, asked, planned in (
-            ("input_folder", str(order.folder), self.input_folder),
-            ("task_count", order.chunk.count, self.task_count),
-            ("timestamp", str(order.hour) if order.hour_is_given else self.timestamp, self.timestamp),
-            ("run_id", order.shape, self.shape),
+            ("input_folder", str(params.folder), self.input_folder),
+            ("task_count", params.chunk.count, self.task_count),
+            ("timestamp", str(params.hour) if params.hour_is_given else self.timestamp, self.timestamp),
+            ("run_id", params.output_fingerprint, self.output_fingerprint),
         ):
             if asked != planned:
                 raise InvalidValue(
@@ -109,192 +105,134 @@ class Plan(BaseModel):
                 )  # fmt: skip
 
 
-class Planner:
-    """Comes to the one plan of a run, as one of many tasks that may do so at the same time."""
+def read_plan(params: RunParameters, service: Service) -> Plan | None:
+    """Return the plan of a run, if it has one.
 
-    def __init__(
-        self, order: RunParameters, store: ObjectStore, bucket: str, list_images: ListImages, executor: Executor
-    ) -> None:
-        """Assemble; nothing is asked of the store.
+    Raises:
+        InvalidValue: it is a plan for something else, or cannot be read.
+    """
+    location = _location(params, service)
+    try:
+        data = service.store.read(service.store.stat(location), _MAX_PLAN_BYTES)
+    except ObjectNotFound:
+        return None
+    try:
+        plan = Plan.model_validate_json(data)
+    except ValidationError as error:
+        raise InvalidValue(
+            "run_id", params.run_id, f"has a plan that cannot be read, {location}; another run needs another "
+            f"run_id ({error.error_count()} problems, the first: {error.errors()[0]['msg']})"
+        ) from error  # fmt: skip
+    plan.check(params)
+    return plan
 
-        Args:
-            order: the run.
-            store: where the images and the plan are.
-            bucket: the one that the plan is in.
-            list_images: lists what is to be split.
-            executor: for the requests that can go side by side.
-        """
-        self._order = order
-        self._store = store
-        self._folder = folder_of_run(bucket, order.run_id)
-        self._list_images = list_images
-        self._executor = executor
-        self._claim = 0
-        """The number of the latest claim that is known."""
-        self._held_until = 0.0
-        """When that ends by itself, on this process's clock; when to renew it, where it is ours."""
-        # The same for every attempt at a task: one that is tried again goes on with the claim of the one before.
-        self._holder = f"task {order.chunk.index}"
 
-    def planned(self) -> Plan | None:
-        """Return the plan, if there is one.
+def obtain_plan(
+    params: RunParameters, service: Service, lease: Lease | None, objects: Iterable[StoredObject] | None, stop: Stop
+) -> Plan:
+    """Make the plan of a run that had none, or wait for the task that makes it.
 
-        Raises:
-            InvalidValue: it is none of this order's, or cannot be read.
-        """
-        location = self._at(PLAN_NAME)
-        try:
-            data = self._store.read(self._store.stat(location), _MAX_PLAN_BYTES)
-        except ObjectNotFound:
-            return None
-        try:
-            plan = Plan.model_validate_json(data)
-        except ValidationError as error:
-            raise InvalidValue(
-                "run_id", self._order.run_id, f"has a plan that cannot be read, {location}; another run needs another "
-                f"run_id ({error.error_count()} problems, the first: {error.errors()[0]['msg']})"
-            ) from error  # fmt: skip
-        plan.check(self._order)
+    Args:
+        params: of the run.
+        service: has the store.
+        lease: of a run of many tasks.
+        objects: the whole folder; None if another task holds the lease.
+        stop: ends the planning.
+
+    Raises:
+        ShuttingDown: the run is to stop.
+        InvalidValue: see `read_plan`.
+    """
+    if params.chunk.count == 1:
+        plan = Plan.of(params)
+    else:
+        if objects is None and lease:
+            if plan_of_another := _wait(params, service, lease, stop):
+                return plan_of_another
+            objects = service.store.list_objects(params.folder)
+        plan = split(params, service, objects or (), lease, stop)
+    return plan if params.dry_run else _agree(plan, params, service)
+
+
+def split(
+    params: RunParameters, service: Service, objects: Iterable[StoredObject], lease: Lease | None, stop: Stop
+) -> Plan:
+    """Split the folder into chunks; write nothing but the renewals of the lease.
+
+    Raises:
+        ShuttingDown: the run is to stop.
+    """
+    sample = NameSample()
+    for stored in objects:
+        stop.raise_if_set("the run was stopped while it was planned")
+        if lease:
+            lease.renew()
+        if service.selection.is_source(stored):
+            sample.add(stored.location.name)
+    boundaries = _exact(sample.boundaries(params.chunk.count), params, service, lease, stop)
+    return Plan.of(params, sample.total, boundaries)
+
+
+def _agree(plan: Plan, params: RunParameters, service: Service) -> Plan:
+    """Create the plan's object; return the plan of whichever task was first with that."""
+    metadata = {HOLDER_KEY: f"task {params.chunk.index}", "tasks": str(plan.task_count)}
+    if plan.total is not None:
+        metadata["total"] = str(plan.total)
+    if create_if_absent(service.store, _location(params, service), plan.model_dump(), metadata):
+        log.info("run planned", run_id=plan.run_id, total=plan.total, task_count=plan.task_count)
         return plan
+    return read_plan(params, service) or plan
 
-    def claim(self) -> bool:
-        """Be the one who plans; False if somebody else is."""
-        location = self._at(f"planning-{self._claim:05}.json")
-        if self._create(location, {"task_index": self._order.chunk.index}):
-            self._held_until = time.monotonic() + LEASE_SECONDS / 4
-            return True
-        try:
-            holder = self._store.stat(location)
-        except ObjectNotFound:  # Somebody has removed it.
-            self._held_until = time.monotonic()
-            return False
-        if holder.metadata.get("holder") == self._holder:
-            self._held_until = time.monotonic() + LEASE_SECONDS / 4
-            return True
-        # Clocks of two machines may differ: no claim is waited for longer than it can hold.
-        left = holder.created + timedelta(seconds=LEASE_SECONDS) - datetime.now(UTC)
-        self._held_until = time.monotonic() + min(max(0, left.total_seconds()), LEASE_SECONDS)
-        return False
 
-    def wait(self, should_stop: Callable[[], bool]) -> Plan | None:
-        """Wait for the plan of somebody else; None if that one has given up, and planning is ours now.
-
-        Raises:
-            ShuttingDown: it is to stop.
-            InvalidValue: see `planned`.
-        """
-        pause = _POLL_SECONDS
-        while True:
-            if plan := self.planned():
-                return plan
-            if time.monotonic() >= self._held_until:
-                self._claim += 1
-                if self.claim():
-                    return None
-                continue
-            _pause(min(pause, max(0.0, self._held_until - time.monotonic())), should_stop)
-            pause = min(pause * 1.5, _LONGEST_WAIT_SECONDS)
-
-    def make(
-        self, images: Iterator[StoredObject | None], *, hour_was_empty: bool, should_stop: Callable[[], bool]
-    ) -> Plan:
-        """Split the folder and write the plan; whoever was first with that has made it.
-
-        Args:
-            images: the whole of the folder, with None for what is no image.
-            hour_was_empty: whether no thumbnail is in the hour folder.
-            should_stop: asked all the time.
-
-        Raises:
-            ShuttingDown: it is to stop.
-            InvalidValue: see `planned`.
-        """
-        plan = self.split(images, hour_was_empty=hour_was_empty, should_stop=should_stop)
-        if self._create(self._at(PLAN_NAME), plan.model_dump(), {"total": plan.total, "tasks": plan.task_count}):
-            log.info("run planned", run_id=plan.run_id, total=plan.total, task_count=plan.task_count)
+def _wait(params: RunParameters, service: Service, lease: Lease, stop: Stop) -> Plan | None:
+    """Wait for the plan of the lease's holder; return None if the lease is this task's now."""
+    pause = _POLL_SECONDS
+    while True:
+        if plan := read_plan(params, service):
             return plan
-        return self.planned() or plan
-
-    def split(
-        self, images: Iterator[StoredObject | None], *, hour_was_empty: bool, should_stop: Callable[[], bool]
-    ) -> Plan:
-        """Split the folder, and write nothing but the claims that say that it is being split."""
-        sample = NameSample()
-        for found in images:
-            if should_stop():
-                raise ShuttingDown("the run was stopped while it was planned")
-            self._renew()
-            if found is not None:
-                sample.add(found.location.name)
-        cuts = self._exact(sample.cuts(self._order.chunk.count), should_stop)
-        return Plan.of(self._order, sample.total, cuts, hour_was_empty=hour_was_empty)
-
-    def _renew(self) -> None:
-        if self._held_until and time.monotonic() >= self._held_until:
-            self._claim += 1
-            self.claim()
-
-    def _exact(self, cuts: list[Boundary], should_stop: Callable[[], bool]) -> list[Boundary]:
-        """Look up the names of those cuts that lie between two names that were kept: one listing for each such pair."""
-        exact: list[Boundary] = []
-        groups = [list(group) for _, group in groupby(cuts, lambda cut: (cut.name, cut.limit))]
-
-        def look_up(group: list[Boundary]) -> list[Boundary]:
-            if should_stop():
-                raise ShuttingDown("the run was stopped while it was planned")
-            if not any(cut.skip for cut in group):
-                return group
-            names = [
-                found.location.name
-                for found in islice(self._list_images(NameRange(group[0].name, group[0].limit)), group[-1].skip + 1)
-            ]
-            # What was deleted meanwhile may have left fewer.
-            last = group[-1].limit or group[0].name
-            return [Boundary(cut.position, names[cut.skip] if cut.skip < len(names) else last) for cut in group]
-
-        context = copy_context()
-        try:
-            looked_up = self._executor.map(lambda group: context.copy().run(look_up, group), groups)
-        except RuntimeError:  # The executor was shut down: the process is about to end.
-            raise ShuttingDown("the process ended while the run was planned") from None
-        for group in looked_up:
-            self._renew()
-            # What came and went meanwhile may not turn the order round.
-            exact += [Boundary(cut.position, max(cut.name, exact[-1].name if exact else "")) for cut in group]
-        return exact
-
-    def _at(self, name: str) -> ObjectLocation:
-        return ObjectLocation(self._folder.bucket, self._folder.prefix + name)
-
-    def _create(self, location: ObjectLocation, content: object, described: dict[str, int] | None = None) -> bool:
-        """Write an object where none is; False if there is one."""
-        metadata = {"holder": self._holder} | {key: str(value) for key, value in (described or {}).items()}
-        try:
-            self._store.write(
-                location,
-                json.dumps(content, indent=1).encode(),
-                content_type="application/json",
-                cache_control=None,
-                metadata=metadata,
-                if_generation=0,
-            )
-        except NameTaken:
-            return False
-        except PermissionMissing:
-            # Without the right to replace, storage may say "forbidden" of a name that is taken.
-            try:
-                self._store.stat(location)
-            except ObjectNotFound:
-                pass
-            else:
-                return False
-            raise
-        return True
+        if not lease.seconds_left:
+            if lease.take_over():
+                return None
+            continue
+        stop.wait(min(pause, lease.seconds_left))
+        stop.raise_if_set("the run was stopped before it was planned")
+        pause = min(pause * 1.5, _LONGEST_POLL_SECONDS)
 
 
-def _pause(seconds: float, should_stop: Callable[[], bool]) -> None:
-    until = time.monotonic() + seconds
-    while (left := until - time.monotonic()) > 0:
-        if should_stop():
-            raise ShuttingDown("the run was stopped before it was planned")
-        time.sleep(min(left, _POLL_SECONDS))
+def _exact(
+    boundaries: list[Boundary], params: RunParameters, service: Service, lease: Lease | None, stop: Stop
+) -> list[Boundary]:
+    """Look up the names of boundaries between two names that were kept: one listing for each such pair."""
+
+    def look_up(group: list[Boundary]) -> list[Boundary]:
+        stop.raise_if_set("the run was stopped while it was planned")
+        if not any(boundary.skip for boundary in group):
+            return group
+        listed = service.store.list_objects(params.folder, NameRange(group[0].name, group[0].limit))
+        sources = (stored.location.name for stored in listed if service.selection.is_source(stored))
+        names = list(islice(sources, group[-1].skip + 1))
+        # Objects that were deleted meanwhile may have left fewer.
+        last = group[-1].limit or group[0].name
+        return [
+            Boundary(boundary.position, names[boundary.skip] if boundary.skip < len(names) else last)
+            for boundary in group
+        ]
+
+    groups = [list(group) for _, group in groupby(boundaries, lambda boundary: (boundary.name, boundary.limit))]
+    context = copy_context()
+    try:
+        looked_up = service.executor.map(lambda group: context.copy().run(look_up, group), groups)
+    except RuntimeError:  # The executor was shut down: the process is about to end.
+        raise ShuttingDown("the process ended while the run was planned") from None
+    exact: list[Boundary] = []
+    for group in looked_up:
+        if lease:
+            lease.renew()
+        # Objects that came and went meanwhile may not turn the order round.
+        exact += [Boundary(each.position, max(each.name, exact[-1].name if exact else "")) for each in group]
+    return exact
+
+
+def _location(params: RunParameters, service: Service) -> ObjectLocation:
+    folder = folder_of_run(service.settings.destination_bucket, params.run_id)
+    return ObjectLocation(folder.bucket, folder.prefix + PLAN_NAME)

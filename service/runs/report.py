@@ -1,29 +1,49 @@
-"""What a run answers: its counts, and what became of the images that have no thumbnail.
+"""The report of a run: its counts, and the images that have no thumbnail.
 
-Counting alone; nothing here knows how an image is made, or where a report goes.
+Counts alone: knows nothing of how an image is made or of storage.
 """
 
+import time
 from collections import defaultdict
+from datetime import UTC, datetime
+from enum import StrEnum
 from threading import Lock
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from pydantic import BaseModel, Field
 
+from service.bootstrap import Service
 from service.errors import ServiceError
-from service.runs.costs import Estimate, OfType, Prices, estimate
-from service.storage.addresses import FolderLocation, ObjectLocation
+from service.runs.costs import Estimate, OfType, estimate
+from service.runs.request import RunParameters
+from service.storage.addresses import ObjectLocation
+from service.storage.base import StoredObject
 from service.thumbnailer import Outcome, Result
+
+if TYPE_CHECKING:
+    from service.runs.plan import Plan
 
 LIST_LIMIT = 100
 """How many rejections, failures and renamed thumbnails a report names; the counts are always whole."""
 
 
+class State(StrEnum):
+    """The state of a task."""
+
+    PLANNING = "planning"
+    WORKING = "working"
+    WHOLE = "whole"
+    """It came to its end, and nothing is left that a retry could mend."""
+    UNFINISHED = "unfinished"
+    """It ended, and left something."""
+
+
 class Problem(BaseModel):
-    """Why an image has no thumbnail, or a run did not come to its end."""
+    """Why an image has no thumbnail, or why a run ended early."""
 
     source: str
     code: str
     reason: str
-    generation: int | None = Field(None, exclude=True, description="Of the source, where it was read.")
 
 
 class Renamed(BaseModel):
@@ -31,6 +51,26 @@ class Renamed(BaseModel):
 
     source: str
     thumbnail: str
+
+
+class PassedOver(BaseModel):
+    """An object that is no image."""
+
+    source: str
+    reason: str
+
+
+class RunIdentity(BaseModel):
+    """The run, its input and its output."""
+
+    run_id: str
+    input_folder: str
+    output_folder: str
+    timestamp: str
+    task_index: int
+    task_count: int
+    dry_run: bool
+    elapsed_seconds: float
 
 
 class Counts(BaseModel):
@@ -48,63 +88,67 @@ class Counts(BaseModel):
     bytes_written: int = 0
 
 
-class PassedOver(BaseModel):
-    """An object that is no image."""
-
-    source: str
-    reason: str
-
-
-class Lists(BaseModel):
-    """What became of the images that have no thumbnail of their own name, and what is no image."""
+class RunReport(Counts, RunIdentity):
+    """The answer of a run."""
 
     rejections: list[Problem] = Field([], description=f"The first {LIST_LIMIT}.")
     failures: list[Problem] = Field([], description=f"The first {LIST_LIMIT}.")
     renames: list[Renamed] = Field([], description=f"The first {LIST_LIMIT}.")
     not_images: list[PassedOver] = Field([], description=f"The first {LIST_LIMIT} that were passed over.")
-
-
-class Progress(Lists, Counts):
-    """How far a run is."""
-
-    error: Problem | None = Field(None, description="Why the run ended before its end, where it did.")
-
-
-class RunIdentity(BaseModel):
-    """Which run it was, of what, to where."""
-
-    run_id: str
-    input_folder: str
-    output_folder: str
-    timestamp: str
-    task_index: int
-    task_count: int
-    dry_run: bool
-    elapsed_seconds: float
-
-
-class RunReport(Progress, RunIdentity):
-    """What a run was, and how it went."""
-
+    error: Problem | None = Field(None, description="Why the run ended early, if it did.")
     estimate: Estimate | None = Field(None, description="Of a dry run.")
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is left that a retry could mend."""
+        """Nothing is left that a retry could mend."""
         return not self.failed and self.error is None
 
 
-class Tally:
-    """Counts outcomes as they come, from any thread."""
+GROWING_FIELDS = frozenset({"rejections", "failures", "renames", "not_images"})
+"""The fields of a report that grow with the run."""
 
-    def __init__(self) -> None:
+
+class Report:
+    """Counts what becomes of each image, from any thread; `snapshot` at any time."""
+
+    def __init__(self, params: RunParameters, service: Service) -> None:
         """Start at nothing."""
+        self.params = params
+        self.plan: Plan | None = None
+        """The plan, once there is one."""
+        self.ended = False
+        self._settings = service.settings
+        self._metrics = service.metrics
+        self._started = time.monotonic()
         self._lock = Lock()
-        self._so_far = Progress()
+        self._so_far = RunReport(
+            run_id=params.run_id,
+            input_folder=str(params.folder),
+            output_folder="",
+            timestamp="",
+            task_index=params.chunk.index,
+            task_count=params.chunk.count,
+            dry_run=params.dry_run,
+            elapsed_seconds=0,
+        )
         self._to_make: defaultdict[str, OfType] = defaultdict(OfType)
+        self.listed_all = False
+        """All images of the chunk were listed."""
+
+    @property
+    def task_total(self) -> int | None:
+        """Images of the task's chunk, as planned; None if that is not known."""
+        return self.plan.sizes[self.params.chunk.index] or None if self.plan and self.plan.sizes else None
+
+    @property
+    def state(self) -> State:
+        """The state of the task."""
+        if not self.ended:
+            return State.WORKING if self.plan else State.PLANNING
+        return State.WHOLE if self._so_far.whole else State.UNFINISHED
 
     def discover(self) -> None:
-        """Count an image of the folder."""
+        """Count an image that was listed."""
         with self._lock:
             self._so_far.discovered += 1
 
@@ -112,83 +156,144 @@ class Tally:
         """Count an object that is no image."""
         with self._lock:
             self._so_far.passed_over += 1
-            if len(self._so_far.not_images) < LIST_LIMIT:
-                self._so_far.not_images.append(PassedOver(source=str(source), reason=reason))
+            _append(self._so_far.not_images, PassedOver(source=str(source), reason=reason))
 
-    def pass_over_after_all(self, outcome: Outcome) -> None:
-        """Take back an object that was counted as an image and is none by its first bytes."""
+    def add(self, outcome: Outcome) -> None:
+        """Count an image that has ended. Nothing else counts them."""
+        source, so_far = str(outcome.source), self._so_far
+        if not self.params.dry_run:
+            self._metrics.image(self.params.door, outcome.result)
+        if outcome.result is Result.IGNORED:
+            # It was taken for an image when it was listed, and its first bytes say otherwise.
+            with self._lock:
+                so_far.discovered -= 1
+            self.pass_over(outcome.source, outcome.reason)
+            return
         with self._lock:
-            self._so_far.discovered -= 1
-        self.pass_over(outcome.source, outcome.reason)
-
-    def skip(self) -> None:
-        """Count an image whose thumbnail is there."""
-        with self._lock:
-            self._so_far.assigned += 1
-            self._so_far.skipped += 1
-
-    def reject(self, problem: Problem) -> None:
-        """Count an image that will never work."""
-        with self._lock:
-            so_far = self._so_far
             so_far.assigned += 1
-            so_far.rejected += 1
-            if len(so_far.rejections) < LIST_LIMIT:
-                so_far.rejections.append(problem)
-
-    def add(self, outcome: Outcome, generation: int) -> None:
-        """Count an image that was created, skipped or rejected.
-
-        Args:
-            outcome: what became of it.
-            generation: of the source that was listed.
-        """
-        with self._lock:
-            so_far = self._so_far
             so_far.bytes_read += outcome.bytes_read
             so_far.bytes_written += outcome.bytes_written
             if outcome.renamed:
                 so_far.renamed += 1
-                if len(so_far.renames) < LIST_LIMIT:
-                    thumbnails = ", ".join(map(str, outcome.thumbnails))
-                    so_far.renames.append(Renamed(source=str(outcome.source), thumbnail=thumbnails))
-            if outcome.result is Result.CREATED:
-                so_far.assigned += 1
-                so_far.created += 1
-                return
-        if outcome.result is Result.SKIPPED:
-            self.skip()
-        else:
-            self.reject(
-                Problem(source=str(outcome.source), code=outcome.code, reason=outcome.reason, generation=generation)
-            )
+                _append(so_far.renames, Renamed(source=source, thumbnail=", ".join(map(str, outcome.thumbnails))))
+            match outcome.result:
+                case Result.CREATED:
+                    so_far.created += 1
+                case Result.SKIPPED:
+                    so_far.skipped += 1
+                case Result.REJECTED:
+                    so_far.rejected += 1
+                    _append(so_far.rejections, Problem(source=source, code=outcome.code, reason=outcome.reason))
+                case Result.FAILED:
+                    so_far.failed += 1
+                    _append(so_far.failures, Problem(source=source, code=outcome.code, reason=outcome.reason))
 
-    def fail(self, source: ObjectLocation, error: ServiceError) -> None:
-        """Count an image that may work later."""
-        with self._lock:
-            self._so_far.assigned += 1
-            self._so_far.failed += 1
-            if len(self._so_far.failures) < LIST_LIMIT:
-                self._so_far.failures.append(Problem(source=str(source), code=error.code, reason=str(error)))
-
-    def plan(self, content_type: str, size: int) -> None:
+    def add_to_estimate(self, source: StoredObject) -> None:
         """Count an image that a dry run would make."""
         with self._lock:
-            self._to_make[content_type].images += 1
-            self._to_make[content_type].bytes += size
+            of_type = self._to_make[source.content_type]
+            of_type.images += 1
+            of_type.bytes += source.size
 
-    def end(self, folder: FolderLocation, error: ServiceError) -> None:
-        """Note why the run over a folder cannot go on."""
+    def end_early(self, error: ServiceError) -> None:
+        """Note why the run cannot go on."""
         with self._lock:
-            self._so_far.error = Problem(source=str(folder), code=error.code, reason=str(error))
+            self._so_far.error = Problem(source=str(self.params.folder), code=error.code, reason=str(error))
 
-    def progress(self) -> Progress:
-        """Return a copy of how far it is."""
+    def snapshot(self) -> RunReport:
+        """Return the report as of now."""
         with self._lock:
-            return self._so_far.model_copy(deep=True)
+            report = self._so_far.model_copy(deep=True)
+            if self.params.dry_run:
+                listed = report.assigned + report.passed_over
+                settings = self._settings
+                report.estimate = estimate(
+                    self._to_make, listed=listed, outputs=len(settings.specs), prices=settings.prices
+                )
+        plan = self.plan
+        report.timestamp = str(plan.hour if plan else self.params.hour)
+        report.output_folder = f"gs://{self._settings.destination_bucket}/{report.timestamp}/"
+        report.elapsed_seconds = round(time.monotonic() - self._started, 3)
+        if plan and plan.total is not None:
+            found = plan.total - plan.sizes[self.params.chunk.index] + report.discovered
+            report.discovered = found if self.listed_all else max(found, plan.total)
+        return report
 
-    def estimate(self, outputs: int, prices: Prices) -> Estimate:
-        """Return what the images that a dry run found would cost, at so many thumbnails each."""
-        with self._lock:
-            listed = self._so_far.assigned + self._so_far.passed_over
-            return estimate(self._to_make, listed=listed, outputs=outputs, prices=prices)
+
+_Item = TypeVar("_Item")
+
+
+def _append(items: list[_Item], item: _Item) -> None:
+    if len(items) < LIST_LIMIT:
+        items.append(item)
+
+
+class Made(BaseModel):
+    """What attempts have made."""
+
+    created: int = 0
+    renamed: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
+
+    def __add__(self, other: "Made | Counts") -> "Made":
+        return Made.model_validate({name: getattr(self, name) + getattr(other, name) for name in Made.model_fields})
+
+
+class Summary(Counts):
+    """The figures of a task's report."""
+
+    state: State
+    attempt: int = Field(description="0 for the first.")
+    started: datetime
+    updated: datetime
+    quiet_after: datetime = Field(description="A task that is at work has written again by then.")
+    images_per_second: float = Field(description="Since the report before.")
+    listed_all: bool = Field(default=False, description="`discovered` grows no more.")
+    has_error: bool
+    made_before: Made = Field(Made(), description="By earlier attempts at the same chunk.")
+
+
+class Attempt(BaseModel):
+    """One attempt at a task, and the attempts before it."""
+
+    attempt: int
+    started: datetime
+    made_before: Made = Made()
+    overwrite_before: datetime | None = Field(None, description="With `overwrite`: older thumbnails are made again.")
+
+    @classmethod
+    def after(cls, previous: "TaskReport | None", params: RunParameters) -> Self:
+        """Begin the attempt that follows a previous one, if there was one.
+
+        An overwrite that was not finished goes on: the thumbnails that it has made are not made again.
+        """
+        now = datetime.now(UTC)
+        if previous is None:
+            return cls(attempt=params.attempt, started=now, overwrite_before=now if params.overwrite else None)
+        goes_on = previous.state is not State.WHOLE and previous.overwrite_before
+        return cls(
+            attempt=max(params.attempt, previous.attempt + 1),
+            started=now,
+            made_before=previous.made_before + previous,
+            overwrite_before=(goes_on or now) if params.overwrite else None,
+        )
+
+    @property
+    def starts_over(self) -> bool:
+        """Every thumbnail is made again, whatever is there."""
+        return self.overwrite_before == self.started
+
+
+class TaskReport(RunReport, Attempt):
+    """A task's report as it is stored."""
+
+    state: State
+    updated: datetime
+    quiet_after: datetime
+    images_per_second: float
+    listed_all: bool = False
+
+    def summary(self) -> Summary:
+        """Return its figures alone."""
+        return Summary(has_error=self.error is not None, **self.model_dump(include={*Summary.model_fields}))

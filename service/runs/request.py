@@ -1,4 +1,4 @@
-"""What a run is asked: by a caller, by the environment, by default; complete and valid, or refused by field."""
+"""The parameters of a run: from the request, the environment and the defaults, valid or refused by field."""
 
 import hashlib
 import re
@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.errors import InvalidValue, OutsideFence
 from service.naming import Hour
 from service.runs.partition import Chunk
+from service.settings import Settings
 from service.storage.addresses import FolderLocation
+from service.telemetry.metrics import Door
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -20,7 +22,7 @@ def check_run_id(run_id: str) -> str:
     """Return the id as given.
 
     Raises:
-        InvalidValue: it is not one that can be part of an object's name and of an address as it is.
+        InvalidValue: it cannot be part of an object's name and of a URL as it is.
     """
     if not _RUN_ID.fullmatch(run_id):
         raise InvalidValue("run_id", run_id, "is not 1 to 128 letters, digits, '.', '_' and '-'")
@@ -28,7 +30,7 @@ def check_run_id(run_id: str) -> str:
 
 
 class RunRequest(BaseModel):
-    """What a caller may say about a run; all of it is optional."""
+    """The body of `POST /run`; all of it is optional."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -45,60 +47,57 @@ class RunRequest(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class RunDefaults:
-    """What a run is where the caller does not say."""
-
-    fence: FolderLocation
-    chunk: Chunk
-    execution: str | None
-    """The name of the Cloud Run execution that this process is a task of."""
-    attempt: int = 0
-    """How often this task was tried before, as Cloud Run counts it."""
-    shape: str = ""
-    """The settings that shape the output, as text."""
-
-
-@dataclass(frozen=True, slots=True)
 class RunParameters:
-    """A run's parameters, complete and valid."""
+    """The parameters of a run, complete and valid."""
 
     run_id: str
     folder: FolderLocation
     chunk: Chunk
     hour: Hour
-    """Of a new run; one that was planned already has the plan's."""
+    """Of a new run; a run that was planned already has its plan's hour."""
     hour_is_given: bool
-    """Whether the caller wants that very hour."""
+    """The caller wants that very hour."""
     overwrite: bool
     dry_run: bool
     attempt: int
-    shape: str
+    """How often this task was tried before, as Cloud Run counts it."""
+    output_fingerprint: str
+    """See `Settings.output_fingerprint`."""
+    door: Door
 
     @classmethod
-    def of(cls, request: RunRequest, defaults: RunDefaults, default_hour: Hour | None) -> Self:
-        """Fill in what the request leaves open; the hour is the present one where there is no other default.
+    def of(
+        cls, request: RunRequest, settings: Settings, default_hour: Hour | None = None, door: Door = Door.RUN
+    ) -> Self:
+        """Complete a request: a field beats the settings, the settings beat the defaults.
+
+        Args:
+            request: the caller's.
+            settings: of the service.
+            default_hour: for a request without `timestamp`; None for the present hour.
+            door: the run came through it.
 
         Raises:
             InvalidValue: a field has a value that cannot be.
             OutsideFence: the folder is not in INPUT_FOLDER.
         """
-        folder = defaults.fence
+        folder = fence = settings.input_folder
         if request.input_folder is not None:
             folder = FolderLocation.parse(request.input_folder, "input_folder")
-            if folder not in defaults.fence:
-                raise OutsideFence(f"input_folder: {folder} is not inside INPUT_FOLDER, which is {defaults.fence}")
+            if folder not in fence:
+                raise OutsideFence(f"input_folder: {folder} is not inside INPUT_FOLDER, which is {fence}")
         chunk = Chunk(
-            defaults.chunk.index if request.task_index is None else request.task_index,
-            defaults.chunk.count if request.task_count is None else request.task_count,
+            settings.cloud_run_task_index if request.task_index is None else request.task_index,
+            settings.cloud_run_task_count if request.task_count is None else request.task_count,
         )
         if request.timestamp is not None:
             hour = Hour.parse(request.timestamp, "timestamp")
         else:
             hour = default_hour or Hour.of(datetime.now(UTC))
-        run_id = defaults.execution if request.run_id is None else request.run_id
+        run_id = settings.cloud_run_execution if request.run_id is None else request.run_id
         if run_id is None:
             # With other settings it would be another run.
-            digest = hashlib.sha256(f"{folder}\n{defaults.shape}".encode()).hexdigest()[:8]
+            digest = hashlib.sha256(f"{folder}\n{settings.output_fingerprint}".encode()).hexdigest()[:8]
             run_id = f"{hour}-{digest}-{chunk.count}"
         else:
             check_run_id(run_id)
@@ -107,9 +106,10 @@ class RunParameters:
             folder,
             chunk,
             hour,
-            request.timestamp is not None,
-            request.overwrite,
-            request.dry_run,
-            defaults.attempt,
-            defaults.shape,
+            hour_is_given=request.timestamp is not None,
+            overwrite=request.overwrite,
+            dry_run=request.dry_run,
+            attempt=settings.cloud_run_task_attempt,
+            output_fingerprint=settings.output_fingerprint,
+            door=door,
         )

@@ -1,10 +1,10 @@
-"""How far runs are: read back from the plans and reports that their tasks keep in storage.
+"""How far runs are, read back from the plans and reports that their tasks keep in storage.
 
-A run of ten thousand tasks is ten listings, since each report carries its figures as metadata; the reports themselves
-are read only for what was rejected or failed, and only so many.
+A run of ten thousand tasks is ten listings, since each report carries its figures as metadata. Reports themselves are
+read only for rejections and failures, and only so many.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import islice
@@ -15,9 +15,10 @@ from pydantic import BaseModel, Field, ValidationError
 
 from service.errors import ObjectNotFound
 from service.naming import BOOKKEEPING_FOLDER
+from service.runs.partition import Chunk
 from service.runs.plan import PLAN_NAME, Plan, folder_of_run
-from service.runs.report import LIST_LIMIT, Problem
-from service.runs.reporter import SUMMARY_KEY, State, Summary, TaskReport
+from service.runs.report import LIST_LIMIT, Problem, State, Summary, TaskReport
+from service.runs.reporter import SUMMARY_KEY, report_name
 from service.storage.addresses import FolderLocation
 from service.storage.base import ObjectStore, StoredObject
 
@@ -27,6 +28,7 @@ _REPORTS_READ = 20
 """How many tasks' reports are read for what was rejected and failed."""
 _READERS = 8
 _MAX_BYTES = 64 * 1024 * 1024
+_ENDED = frozenset({State.WHOLE, State.UNFINISHED})
 
 _Item = TypeVar("_Item")
 
@@ -36,7 +38,9 @@ class RunSummary(BaseModel):
 
     run_id: str
     planned: datetime
-    total: int = Field(description="Images that were found when it was planned.")
+    total: int | None = Field(
+        None, description="Images that were found when it was planned; for one task, once it has listed them."
+    )
     task_count: int
 
 
@@ -76,9 +80,9 @@ class RunStatus(BaseModel):
     planned: datetime | None = None
     updated: datetime | None = Field(None, description="When a task last reported.")
     total: int | None = Field(None, description="Images to thumbnail, as far as is known.")
-    done: int = Field(0, description="created + skipped + rejected.")
-    created: int = 0
-    skipped: int = 0
+    done: int = Field(0, description="Images that were made, found up to date, or rejected.")
+    created: int = Field(0, description="By all attempts of all tasks.")
+    skipped: int = Field(0, description="Up to date already, and not made by an earlier attempt of this run.")
     rejected: int = 0
     failed: int = 0
     renamed: int = 0
@@ -105,18 +109,31 @@ def list_runs(store: ObjectStore, bucket: str) -> RunList:
     folder = FolderLocation(bucket, BOOKKEEPING_FOLDER)
     plans = list(store.list_objects(folder, glob=f"{BOOKKEEPING_FOLDER}*/{PLAN_NAME}"))
     plans.sort(key=lambda plan: (plan.created, plan.location.name), reverse=True)
+    latest = plans[:RUNS_LIMIT]
+    # A run of one task is planned without listing: its report knows the total.
+    of_one_task = _totals_of_single_tasks(store, folder) if any("total" not in plan.metadata for plan in latest) else {}
     return RunList(
         runs=[
             RunSummary(
-                run_id=PurePosixPath(plan.location.name).parent.name,
+                run_id=(run_id := PurePosixPath(plan.location.name).parent.name),
                 planned=plan.created,
-                total=_number(plan.metadata.get("total")),
-                task_count=_number(plan.metadata.get("tasks")),
+                total=_number(plan.metadata.get("total"), of_one_task.get(run_id)),
+                task_count=_number(plan.metadata.get("tasks"), 0) or 0,
             )
-            for plan in plans[:RUNS_LIMIT]
+            for plan in latest
         ],
         count=len(plans),
     )
+
+
+def _totals_of_single_tasks(store: ObjectStore, folder: FolderLocation) -> dict[str, int]:
+    """Return the images of each run of one task that has listed them all, by run id."""
+    stem = report_name(Chunk()).removesuffix(".json")
+    return {
+        PurePosixPath(stored.location.name).parent.name: summary.discovered
+        for stored in store.list_objects(folder, glob=f"{BOOKKEEPING_FOLDER}*/{stem}*.json")
+        if (summary := _summary(stored)) and summary.listed_all
+    }
 
 
 def run_status(store: ObjectStore, bucket: str, run_id: str) -> RunStatus:
@@ -147,40 +164,46 @@ def run_status(store: ObjectStore, bucket: str, run_id: str) -> RunStatus:
     if not found:
         raise ObjectNotFound(f"there is no run {run_id!r} in {FolderLocation(bucket, BOOKKEEPING_FOLDER)}")
     status = RunStatus(run_id=run_id, state="planning")
-    _add_up(status, [summary for _, summary in latest.values()])
+    summaries = [summary for _, summary in latest.values()]
+    _add_up(status, summaries)
     if plan_object:
-        _add_plan(status, plan_object, Plan.model_validate_json(store.read(plan_object, _MAX_BYTES)), latest)
+        _add_plan(status, plan_object, Plan.model_validate_json(store.read(plan_object, _MAX_BYTES)), summaries)
     _sort_tasks(status, latest)
     _judge(status)
     _add_problems(status, store, latest)
     return status
 
 
-def _add_up(status: RunStatus, summaries: Iterable[Summary]) -> None:
+def _add_up(status: RunStatus, summaries: Sequence[Summary]) -> None:
     for summary in summaries:
-        for field in ("created", "skipped", "rejected", "failed", "renamed", "passed_over", "bytes_read"):
-            setattr(status, field, getattr(status, field) + getattr(summary, field))
-        status.bytes_written += summary.bytes_written
+        made = summary.made_before + summary
+        status.created += made.created
+        status.renamed += made.renamed
+        status.bytes_read += made.bytes_read
+        status.bytes_written += made.bytes_written
+        status.skipped += max(0, summary.skipped - summary.made_before.created)
+        status.rejected += summary.rejected
+        status.failed += summary.failed
+        status.passed_over += summary.passed_over
+        # An attempt that has just begun has not looked yet at what the attempts before it have made.
+        settled = summary.created + summary.skipped + summary.rejected
+        status.done += settled if summary.state in _ENDED else max(settled, summary.made_before.created)
         status.attempts += summary.attempt + 1
         status.updated = max(status.updated or summary.updated, summary.updated)
-    status.done = status.created + status.skipped + status.rejected
 
 
-def _add_plan(
-    status: RunStatus, found: StoredObject, plan: Plan, latest: dict[int, tuple[StoredObject, Summary]]
-) -> None:
+def _add_plan(status: RunStatus, stored: StoredObject, plan: Plan, summaries: Sequence[Summary]) -> None:
     status.input_folder = plan.input_folder
     status.timestamp = plan.timestamp
-    status.output_folder = f"gs://{found.location.bucket}/{plan.timestamp}/"
+    status.output_folder = f"gs://{stored.location.bucket}/{plan.timestamp}/"
     status.task_count = plan.task_count
-    status.planned = found.created
-    # Each task that came to its end knows how many images it found more, or fewer, than were planned.
-    drift = sum(
-        summary.discovered - plan.total
-        for _, summary in latest.values()
-        if summary.state in {State.WHOLE, State.UNFINISHED} and summary.discovered
-    )
-    status.total = max(plan.total + drift, status.done)
+    status.planned = stored.created
+    listed = [summary.discovered for summary in summaries if summary.listed_all]
+    if plan.total is None:
+        status.total = listed[0] if listed else None
+    else:
+        # A task that has listed its chunk knows how many images it found more, or fewer, than were planned.
+        status.total = max(plan.total + sum(discovered - plan.total for discovered in listed), status.done)
 
 
 def _sort_tasks(status: RunStatus, latest: dict[int, tuple[StoredObject, Summary]]) -> None:
@@ -258,5 +281,5 @@ def _task_index(name: str) -> int | None:
     return int(number) if rest and number.isascii() and number.isdigit() else None
 
 
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isascii() and text.isdigit() else 0
+def _number(text: str | None, default: int | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() else default

@@ -82,8 +82,8 @@ class Pages:
     def __init__(self, service: Service) -> None:
         """Assemble; nothing is read or asked."""
         self._service = service
-        self._store = service.thumbnailer.store
-        self._bucket = service.output_bucket
+        self._store = service.store
+        self._bucket = service.settings.destination_bucket
         self._settings = service.settings
         self._images = CapacityLimiter(PAGE_IMAGE_READS)
 

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from service.runs.costs import OfType, Prices, estimate
+from service.runs.costs import OfType, estimate
 from service.runs.reporter import seconds_between_reports
+from service.settings import Prices
 from tests.benchmarks.corpora import corpus
 from tests.benchmarks.processes import StandIn, server, stand_in
 from tests.benchmarks.sections import NEAR, Effort, Say, Section

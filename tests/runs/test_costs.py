@@ -1,8 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
-from service.runs.costs import SECONDS_A_MEBIBYTE, OfType, Prices, estimate
-from service.settings import load_settings
+from service.runs.costs import SECONDS_A_MEBIBYTE, OfType, estimate
+from service.settings import Prices, load_settings
 
 MEBIBYTE = 1024 * 1024
 

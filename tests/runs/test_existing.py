@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from service.errors import ShuttingDown
 from service.images.spec import ThumbnailSpec
 from service.naming import Hour, Layout, OutputFolder
-from service.runs.existing import BATCH, Standing
+from service.process import Stop
+from service.runs.existing import BATCH, ExistingThumbnails
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
 from service.storage.base import StoredObject
 from service.thumbnailer import Output
@@ -56,8 +57,8 @@ def make(store: MemoryStore, found: StoredObject, added: str = "", *, distinct: 
 
 
 def names_up_to_date(store: MemoryStore, sources: list[StoredObject], layout: Layout = Layout.FLAT) -> set[str]:
-    standing = Standing(store, outputs(layout), HOUR, made_since=None, should_stop=lambda: False)
-    return {location.name.removeprefix("in/") for location in standing.up_to_date(sources)}
+    existing = ExistingThumbnails(store, outputs(layout), HOUR, Stop())
+    return {location.name.removeprefix("in/") for location in existing.up_to_date(sources)}
 
 
 @pytest.mark.parametrize("distinct", [False, True])
@@ -127,6 +128,8 @@ def test_the_same_names_in_very_many_folders_cost_no_more_than_so_many_listings(
 
 
 def test_nothing_is_looked_up_once_it_is_to_stop() -> None:
-    standing = Standing(MemoryStore("photos"), outputs(), HOUR, made_since=None, should_stop=lambda: True)
+    stop = Stop()
+    stop.set()
+    existing = ExistingThumbnails(MemoryStore("photos"), outputs(), HOUR, stop)
     with pytest.raises(ShuttingDown):
-        standing.up_to_date([source("a.jpg")])
+        existing.up_to_date([source("a.jpg")])

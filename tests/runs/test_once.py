@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import cache, partial
@@ -26,15 +27,13 @@ from service.errors import NameTaken, RetryLater, ServiceError, StorageUnavailab
 from service.events import ObjectFinalized
 from service.images.spec import ThumbnailSpec
 from service.naming import BOOKKEEPING_FOLDER, GENERATION_KEY, SOURCE_KEY, Hour, Layout, OutputFolder, is_output
-from service.runs.costs import Prices
-from service.runs.partition import Chunk
 from service.runs.report import RunReport
-from service.runs.request import RunDefaults, RunParameters, RunRequest
-from service.runs.runner import Run
+from service.runs.request import RunRequest
 from service.selection import Selection
 from service.storage.addresses import FolderLocation, ObjectLocation
 from service.storage.base import StoredObject
 from service.thumbnailer import Limits, Outcome, Output, Result, Thumbnailer
+from tests.support.assembly import Task, finished, make_service
 from tests.support.memory_store import EPOCH, MemoryStore
 from tests.support.pictures import encoded, opened
 
@@ -188,7 +187,7 @@ def delivered(thumbnailer: Thumbnailer, found: StoredObject, *, bare: bool = Fal
     """Deliver an event again and again, as Pub/Sub does, until it is not to be tried again."""
     for _ in range(20):
         with suppress(RetryLater):
-            return thumbnailer.handle(event(found, bare=bare))
+            return thumbnailer.process_event(event(found, bare=bare))
     raise AssertionError("it never succeeds")
 
 
@@ -209,17 +208,9 @@ def make_run(
     executor: Executor,
     hour: Hour = HOUR,
     **request: Any,  # noqa: ANN401 - whatever a field is
-) -> Run:
-    order = RunParameters.of(RunRequest(**request), RunDefaults(FENCE, Chunk(), None, 0, thumbnailer.shape), hour)
-    return Run(order, thumbnailer, executor, window=4, prices=Prices())
-
-
-def finished(run: Run) -> RunReport:
-    run.open()
-    run.work(lambda: False)
-    report = run.report()
-    assert report.assigned == report.created + report.skipped + report.rejected + report.failed
-    return report
+) -> Task:
+    service = replace(make_service(thumbnailer._store, executor), thumbnailer=thumbnailer)
+    return Task(service, RunRequest(**request), hour)
 
 
 @pytest.fixture
@@ -331,7 +322,7 @@ class TestEveryOrder:
             store = WatchedStore()
             thumbnailer = make_thumbnailer(store)
             if taken:
-                thumbnailer.handle(event(store.upload("in/x.png", 0)))
+                thumbnailer.process_event(event(store.upload("in/x.png", 0)))
             found = store.upload("in/x.png", 1)
             deliver = partial(delivered, thumbnailer, found, bare=bare)
             outcomes = turns.play(store, [deliver, deliver])
@@ -347,7 +338,7 @@ class TestEveryOrder:
             store = WatchedStore()
             thumbnailer = make_thumbnailer(store)
             if taken:
-                thumbnailer.handle(event(store.upload("in/x.png", 0)))
+                thumbnailer.process_event(event(store.upload("in/x.png", 0)))
             older = store.upload("in/x.png", 1)
 
             def newer() -> Outcome:
@@ -410,7 +401,7 @@ class TestEveryOrder:
         def scenario(turns: Turns) -> None:
             store = WatchedStore()
             thumbnailer = make_thumbnailer(store)
-            thumbnailer.handle(event(store.upload("in/x.png", 0)))
+            thumbnailer.process_event(event(store.upload("in/x.png", 0)))
 
             def replacing() -> Outcome:
                 turns.step()
@@ -498,7 +489,7 @@ class TestEveryOrder:
         self, lease: float, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # Without a lease both of them plan.
-        monkeypatch.setattr("service.runs.plan.LEASE_SECONDS", lease)
+        monkeypatch.setattr("service.runs.lease.LEASE_SECONDS", lease)
 
         def scenario(turns: Turns) -> None:
             store = WatchedStore()
@@ -521,13 +512,13 @@ class TestEveryOrder:
 def test_what_is_made_again_is_written_once_though_the_answer_is_lost(store: WatchedStore) -> None:
     thumbnailer = make_thumbnailer(store)
     found = store.upload("in/x.png", 0)
-    thumbnailer.make(found, HOUR)
+    thumbnailer.process(found, HOUR)
 
     def lose() -> None:
         raise NameTaken("by the try before")
 
     store.after_write = lose
-    assert thumbnailer.make(found, HOUR, overwrite=True).result is Result.SKIPPED
+    assert thumbnailer.process(found, HOUR, overwrite=True).result is Result.SKIPPED
     assert store.replaced == [f"{HOUR}/x.png"]
     check(store)
 
@@ -546,7 +537,7 @@ class TestManyThreads:
 
         store.fault = meet
         with ThreadPoolExecutor(20) as threads:
-            outcomes = list(threads.map(thumbnailer.handle, [event(found)] * 20))
+            outcomes = list(threads.map(thumbnailer.process_event, [event(found)] * 20))
         assert sorted(outcome.result for outcome in outcomes) == [Result.CREATED] + [Result.SKIPPED] * 19
         assert len({outcome.thumbnails for outcome in outcomes}) == 1
         assert (store.calls["read"], store.calls["write"], store.replaced) == (20, 20, [])
@@ -567,7 +558,9 @@ class TestManyThreads:
 
         store.fault = meet
         with ThreadPoolExecutor(8) as threads:
-            outcomes = list(threads.map(thumbnailer.handle, [event(found[index % sources]) for index in range(8)]))
+            outcomes = list(
+                threads.map(thumbnailer.process_event, [event(found[index % sources]) for index in range(8)])
+            )
         assert [outcome.result for outcome in outcomes].count(Result.CREATED) == sources
         assert len({outcome.thumbnails for outcome in outcomes}) == sources
         plain = {outcome.source for outcome in outcomes if not outcome.renamed}
@@ -671,8 +664,8 @@ class Machine(RuleBasedStateMachine):
         self.lost: Lost | None = None
 
     def _called(self, *_: object) -> ServiceError | None:
-        if self.trouble is None or threading.current_thread().name == "journal":
-            return None  # What the journal's thread does is another one's call as well, but not in a certain order.
+        if self.trouble is None or threading.current_thread().name == "reporter":
+            return None  # What the reporter's thread does is another one's call as well, but not in a certain order.
         self.calls_until_trouble -= 1
         if self.calls_until_trouble > 0:
             return None
@@ -704,7 +697,7 @@ class Machine(RuleBasedStateMachine):
     def deliver_one(self, number: int) -> None:
         found, bare = self.due[number % len(self.due)]
         with suppress(RetryLater):
-            self.thumbnailer.handle(event(found, bare=bare))
+            self.thumbnailer.process_event(event(found, bare=bare))
             self.past.append(found)
             if (found, bare) in self.due:  # Else it was delivered at the same time.
                 self.due.remove((found, bare))
@@ -713,9 +706,9 @@ class Machine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 30), bare=st.booleans())
     def deliver_again(self, number: int, *, bare: bool) -> None:
         with suppress(RetryLater):
-            self.thumbnailer.handle(event(self.past[number % len(self.past)], bare=bare))
+            self.thumbnailer.process_event(event(self.past[number % len(self.past)], bare=bare))
 
-    def _run(self, number: int, index: int, **request: Any) -> Run:  # noqa: ANN401 - whatever a field is
+    def _run(self, number: int, index: int, **request: Any) -> Task:  # noqa: ANN401 - whatever a field is
         run_id, hour, count = RUNS[number]
         self.begun.add(number)
         return make_run(
@@ -753,7 +746,7 @@ class Machine(RuleBasedStateMachine):
         def act() -> None:
             found = self.store.upload(name, colour)
             self.due.append((found, False))
-            self.thumbnailer.handle(event(found))
+            self.thumbnailer.process_event(event(found))
 
         self.trouble, self.calls_until_trouble = act, calls
 
@@ -780,7 +773,7 @@ class Machine(RuleBasedStateMachine):
     def settle(self) -> None:
         self.trouble = self.lost = None
         for found, bare in reversed(self.due):
-            self.thumbnailer.handle(event(found, bare=bare))
+            self.thumbnailer.process_event(event(found, bare=bare))
         self.past += [found for found, _ in self.due]
         self.due.clear()
         for number in sorted(self.begun):
@@ -806,7 +799,7 @@ class Machine(RuleBasedStateMachine):
 
 def test_whatever_happens_in_whatever_order_everything_is_right_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     # Of a planner that was stopped, nobody waits to hear: there is one thread only.
-    monkeypatch.setattr("service.runs.plan.LEASE_SECONDS", 0)
+    monkeypatch.setattr("service.runs.lease.LEASE_SECONDS", 0)
     run_state_machine_as_test(
         Machine,
         settings=settings(

@@ -1,20 +1,23 @@
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count, pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import InvalidValue, PermissionMissing, ServiceError, ShuttingDown
-from service.naming import Hour
-from service.runs.partition import Chunk, NameSample, range_between
-from service.runs.plan import Plan, Planner
-from service.runs.request import RunDefaults, RunParameters, RunRequest
+from service.process import Stop
+from service.runs.lease import Lease
+from service.runs.partition import NameSample, range_between
+from service.runs.plan import Plan, folder_of_run, obtain_plan, read_plan, split
+from service.runs.request import RunParameters, RunRequest
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange
 from service.storage.base import StoredObject
+from tests.support.assembly import HOUR, StopWhen, make_service
 from tests.support.memory_store import MemoryStore
 
 FENCE = FolderLocation("photos", "in/")
@@ -35,88 +38,97 @@ def executor() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def order(index: int = 0, tasks: int = 4, *, shape: str = "small", **fields: str) -> RunParameters:
-    request = RunRequest.model_validate({"task_index": index, "task_count": tasks, "run_id": "mine"} | fields)
-    return RunParameters.of(request, RunDefaults(FENCE, Chunk(), None, 0, shape), Hour("20251203T15Z"))
+class Planner:
+    """One task that makes or waits for a plan, step by step."""
+
+    def __init__(self, store: MemoryStore, executor: ThreadPoolExecutor, index: int = 0, tasks: int = 4,
+                 shape: str = "", **fields: str) -> None:  # fmt: skip
+        self.service = make_service(store, executor, **({"thumbnail_sizes": shape} if shape else {}))
+        request = RunRequest.model_validate({"task_index": index, "task_count": tasks, "run_id": "mine"} | fields)
+        self.params = RunParameters.of(request, self.service.settings, HOUR)
+        self.lease = Lease(store, folder_of_run("photos", "mine"), index)
+
+    def planned(self) -> Plan | None:
+        return read_plan(self.params, self.service)
+
+    def make(self, objects: Iterable[StoredObject], should_stop: Callable[[], bool] = lambda: False) -> Plan:
+        return obtain_plan(self.params, self.service, self.lease, objects, StopWhen(should_stop))
+
+    def wait(self, should_stop: Callable[[], bool] = lambda: False) -> Plan:
+        return obtain_plan(self.params, self.service, self.lease, None, StopWhen(should_stop))
 
 
-def planner(store: MemoryStore, executor: ThreadPoolExecutor, asked: RunParameters | None = None) -> Planner:
-    return Planner(asked or order(), store, "photos", lambda names: store.list_objects(FENCE, names), executor)
-
-
-def make(made: Planner, store: MemoryStore, should_stop: Callable[[], bool] = lambda: False) -> Plan:
-    return made.make(store.list_objects(FENCE), hour_was_empty=True, should_stop=should_stop)
+def make(planner: Planner, store: MemoryStore, should_stop: Callable[[], bool] = lambda: False) -> Plan:
+    return planner.make(store.list_objects(FENCE), should_stop)
 
 
 def test_a_plan_says_where_each_chunk_begins_and_is_read_back_by_any_task(
     store: MemoryStore, executor: ThreadPoolExecutor
 ) -> None:
-    made = make(planner(store, executor), store)
+    made = make(Planner(store, executor), store)
     assert made.boundaries == ("in/2.jpg", "in/5.jpg", "in/7.jpg")
     assert (made.total, made.sizes) == (10, (2, 3, 2, 3))
-    assert planner(store, executor, order(3)).planned() == made
+    assert Planner(store, executor, 3).planned() == made
     written = json.loads(store.held(PLAN).data)
     assert written["timestamp"] == "20251203T15Z"
 
 
 def test_whoever_is_first_has_made_the_plan(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
-    first = make(planner(store, executor), store)
+    first = make(Planner(store, executor), store)
     store.delete("gs://photos/in/0.jpg")
-    assert make(planner(store, executor, order(1)), store) == first
+    assert make(Planner(store, executor, 1), store) == first
 
 
 def test_a_plan_whose_write_was_answered_with_a_failure_is_read_back(
     store: MemoryStore, executor: ThreadPoolExecutor
 ) -> None:
-    first = make(planner(store, executor), store)
+    first = make(Planner(store, executor), store)
     # Without the right to replace, storage may say "forbidden" of a name that is taken.
     store.fault = lambda kind, _: PermissionMissing("no") if kind == "bookkeeping write" else None
-    assert make(planner(store, executor), store) == first
+    assert make(Planner(store, executor), store) == first
 
 
 def test_without_the_right_to_create_there_is_no_plan(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
     store.fault = lambda kind, _: PermissionMissing("no") if kind == "bookkeeping write" else None
     with pytest.raises(PermissionMissing):
-        make(planner(store, executor), store)
+        make(Planner(store, executor), store)
 
 
 @pytest.mark.parametrize(
     ("asked", "field"),
     [
-        (order(tasks=5), "task_count"),
-        (order(input_folder="gs://photos/in/deep"), "input_folder"),
-        (order(timestamp="20251203T16Z"), "timestamp"),
-        (order(shape="large"), "run_id"),
+        ({"tasks": 5}, "task_count"),
+        ({"input_folder": "gs://photos/in/deep"}, "input_folder"),
+        ({"timestamp": "20251203T16Z"}, "timestamp"),
+        ({"shape": "200x200"}, "run_id"),
     ],
 )
 def test_an_id_that_belongs_to_another_run_is_refused(
-    store: MemoryStore, executor: ThreadPoolExecutor, asked: RunParameters, field: str
+    store: MemoryStore, executor: ThreadPoolExecutor, asked: dict[str, Any], field: str
 ) -> None:
-    make(planner(store, executor), store)
+    make(Planner(store, executor), store)
     with pytest.raises(InvalidValue, match="another run_id") as caught:
-        planner(store, executor, asked).planned()
+        Planner(store, executor, **asked).planned()
     assert caught.value.field == field
 
 
 def test_a_plan_that_cannot_be_read_is_said_to_be_so(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
     store.put(PLAN, b"{", "application/json")
     with pytest.raises(InvalidValue, match=PLAN):
-        planner(store, executor).planned()
+        Planner(store, executor).planned()
 
 
 def test_one_of_many_plans_and_the_others_list_nothing(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
     everybody = threading.Barrier(8)
 
     def take_part(index: int) -> Plan:
-        mine = planner(store, executor, order(index, 8))
+        mine = Planner(store, executor, index, 8)
         everybody.wait(20)
         if plan := mine.planned():
             return plan
-        if mine.claim():
+        if mine.lease.acquire():
             return make(mine, store)
-        plan = mine.wait(lambda: False)
-        assert plan
-        return plan
+        return mine.wait()
 
     with ThreadPoolExecutor(8) as tasks:
         plans = list(tasks.map(take_part, range(8)))
@@ -127,23 +139,23 @@ def test_one_of_many_plans_and_the_others_list_nothing(store: MemoryStore, execu
 def test_a_planner_that_has_died_is_replaced_once_its_claim_has_run_out(
     store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.runs.plan.LEASE_SECONDS", 0.2)
-    assert planner(store, executor, order(0)).claim()
-    second, third = planner(store, executor, order(1)), planner(store, executor, order(2))
-    assert not second.claim()
-    assert not third.claim()
-    assert second.wait(lambda: False) is None
-    plan = make(second, store)
-    assert third.wait(lambda: False) == plan
+    monkeypatch.setattr("service.runs.lease.LEASE_SECONDS", 0.2)
+    assert Planner(store, executor, 0).lease.acquire()
+    second, third = Planner(store, executor, 1), Planner(store, executor, 2)
+    assert not second.lease.acquire()
+    assert not third.lease.acquire()
+    plan = second.wait()
+    assert plan.total == 10
+    assert third.wait() == plan
 
 
 def test_a_planner_that_is_at_work_keeps_its_claim(
     store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.runs.plan.LEASE_SECONDS", 0.4)
-    first, second = planner(store, executor, order(0)), planner(store, executor, order(1))
-    assert first.claim()
-    assert not second.claim()
+    monkeypatch.setattr("service.runs.lease.LEASE_SECONDS", 0.4)
+    first, second = Planner(store, executor, 0), Planner(store, executor, 1)
+    assert first.lease.acquire()
+    assert not second.lease.acquire()
     renewed = threading.Event()
 
     def slowly() -> Iterator[StoredObject]:
@@ -154,8 +166,8 @@ def test_a_planner_that_is_at_work_keeps_its_claim(
                 return
 
     with ThreadPoolExecutor(1) as other:
-        waiting = other.submit(second.wait, lambda: False)
-        plan = first.make(slowly(), hour_was_empty=True, should_stop=lambda: False)
+        waiting = other.submit(second.wait)
+        plan = first.make(slowly())
         assert renewed.is_set()
         assert waiting.result(20) == plan
 
@@ -163,37 +175,38 @@ def test_a_planner_that_is_at_work_keeps_its_claim(
 def test_what_is_no_image_keeps_the_claim_too_and_can_be_stopped_at(
     store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.runs.plan.LEASE_SECONDS", 0.0)
-    mine = planner(store, executor)
-    assert mine.claim()
-    mine.split(iter([None] * 5), hour_was_empty=True, should_stop=lambda: False)
+    monkeypatch.setattr("service.runs.lease.LEASE_SECONDS", 0.0)
+    text = store.put("gs://photos/in/notes.txt", b"text", "text/plain")
+    mine = Planner(store, executor)
+    assert mine.lease.acquire()
+    split(mine.params, mine.service, [text] * 5, mine.lease, Stop())
     assert len(store.names("photos", "thumbnail-runs/mine/planning-")) >= 6
     with pytest.raises(ShuttingDown):
-        mine.split(iter([None]), hour_was_empty=True, should_stop=lambda: True)
+        split(mine.params, mine.service, [text], mine.lease, StopWhen(lambda: True))
 
 
 def test_a_claim_whose_answer_was_lost_is_still_ours(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
-    mine = planner(store, executor)
-    assert mine.claim()
-    assert mine.claim()
-    assert not planner(store, executor, order(1)).claim()
+    mine = Planner(store, executor)
+    assert mine.lease.acquire()
+    assert mine.lease.acquire()
+    assert not Planner(store, executor, 1).lease.acquire()
 
 
 def test_a_planner_that_is_tried_again_goes_on_at_once(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
-    assert planner(store, executor, order(2)).claim()
-    assert planner(store, executor, order(2)).claim()
+    assert Planner(store, executor, 2).lease.acquire()
+    assert Planner(store, executor, 2).lease.acquire()
 
 
 def test_planning_ends_when_it_is_told_to(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
     with pytest.raises(ShuttingDown):
-        make(planner(store, executor), store, lambda: True)
+        make(Planner(store, executor), store, lambda: True)
     assert store.names("photos", "thumbnail-runs/mine/plan") == []
 
 
 def test_waiting_for_a_plan_ends_when_it_is_told_to(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
-    assert planner(store, executor).claim()
-    mine = planner(store, executor, order(1))
-    assert not mine.claim()
+    assert Planner(store, executor).lease.acquire()
+    mine = Planner(store, executor, 1)
+    assert not mine.lease.acquire()
     with pytest.raises(ShuttingDown):
         mine.wait(lambda: True)
 
@@ -202,7 +215,7 @@ def test_boundaries_are_looked_up_where_not_every_name_was_kept(
     store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.runs.partition._EXACT_UP_TO", 3)
-    assert make(planner(store, executor), store).boundaries == ("in/2.jpg", "in/5.jpg", "in/7.jpg")
+    assert make(Planner(store, executor), store).boundaries == ("in/2.jpg", "in/5.jpg", "in/7.jpg")
 
 
 def test_what_is_deleted_while_boundaries_are_looked_up_leaves_them_in_order(
@@ -217,7 +230,7 @@ def test_what_is_deleted_while_boundaries_are_looked_up_leaves_them_in_order(
         return None
 
     store.fault = delete
-    boundaries = make(planner(store, executor), store).boundaries
+    boundaries = make(Planner(store, executor), store).boundaries
     assert len(boundaries) == 3
     assert list(boundaries) == sorted(boundaries)
 
@@ -228,7 +241,7 @@ def test_every_possible_name_is_in_exactly_one_chunk(names: set[str], tasks: int
     ordered = sorted(names)
     for name in ordered:
         sample.add(name)
-    boundaries = tuple(cut.name for cut in sample.cuts(tasks))
+    boundaries = tuple(boundary.name for boundary in sample.boundaries(tasks))
     ranges = [range_between(boundaries, index) for index in range(tasks)]
     for name in {*names, *probes}:
         assert sum(name in part and not part.is_empty for part in ranges) == 1

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from service.errors import ObjectNotFound, PermissionMissing, ServiceError, StorageUnavailable
-from service.runs.report import LIST_LIMIT
-from service.runs.reporter import SUMMARY_KEY, State, Summary, TaskReport, seconds_between_reports
+from service.runs.report import LIST_LIMIT, Made, State, Summary, TaskReport
+from service.runs.reporter import SUMMARY_KEY, seconds_between_reports
 from service.runs.request import RunRequest
 from service.runs.status import RunStatus, list_runs, run_status
 from service.storage.addresses import FolderLocation, ObjectLocation
-from tests.runs.test_runner import finished, run
+from tests.runs.test_runner import run
+from tests.support.assembly import finished
 from tests.support.memory_store import MemoryStore
 from tests.support.pictures import jpeg
 
@@ -62,7 +63,6 @@ def test_a_task_leaves_its_report_beside_the_plan(store: MemoryStore, executor: 
     assert report.model_dump(include={*answered.model_fields_set} - {"elapsed_seconds"}) == answered.model_dump(
         include={*answered.model_fields_set} - {"elapsed_seconds"}
     )
-    assert report.position
     summary = Summary.model_validate_json(
         store.held("gs://photos/thumbnail-runs/mine/task-00001-of-00003.json").described.metadata[SUMMARY_KEY]
     )
@@ -162,30 +162,50 @@ def test_a_retry_goes_on_with_the_report(store: MemoryStore, executor: ThreadPoo
     store.calls.clear()
     again = finished(run(store, executor, request()))
     assert (again.created, again.skipped, again.rejected, again.failed) == (1, 9, 1, 0)
-    # What was found to be no image then is not read again now.
-    assert store.calls["read"] == 1
+    # The one that failed, and the one that is no image.
+    assert store.calls["read"] == 2
     report = stored(store)
     assert report.attempt == 1
-    (earlier,) = report.earlier
-    assert (earlier.attempt, earlier.state, earlier.created, earlier.failed) == (0, State.UNFINISHED, 9, 1)
+    assert (report.made_before.created, report.made_before.bytes_read) == (9, 9 * len(SMALL) + len(b"no image"))
 
 
-def test_a_rejected_image_is_read_again_once_it_was_replaced_or_the_limits_are_others(
-    store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store.put("gs://photos/in/bad.jpg", b"no image")
+def test_a_run_shows_what_all_of_its_attempts_have_made(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    store.put("gs://photos/20251203T15Z/other.jpg", b"")
+    store.fault = lambda kind, where: StorageUnavailable("down") if kind == "read" and "3.jpg" in str(where) else None
     finished(run(store, executor, request()))
-    store.calls.clear()
-    changed = run(store, executor, request())
-    object.__setattr__(changed._thumbnailer.limits, "max_pixels", 5)
-    assert finished(changed).rejected == 1
-    assert store.calls["read"] == 1
-    # Another version of what decodes may read it.
-    monkeypatch.setattr("service.thumbnailer.readers", lambda: "Pillow 99")
-    assert finished(run(store, executor, request())).rejected == 1
-    assert store.calls["read"] == 2
-    store.put("gs://photos/in/bad.jpg", SMALL)
-    assert finished(run(store, executor, request())).created == 1
+    first = status(store)
+    assert (first.state, first.created, first.skipped, first.failed, first.done) == ("unfinished", 9, 0, 1, 9)
+    store.fault = lambda *_: None
+    finished(run(store, executor, request()))
+    now = status(store)
+    assert (now.state, now.created, now.skipped, now.failed, now.done, now.total) == ("whole", 10, 0, 0, 10, 10)
+    assert (now.bytes_read, now.bytes_written) == (10 * len(SMALL), now.bytes_written)
+    assert now.bytes_written > first.bytes_written
+    finished(run(store, executor, request()))
+    assert (status(store).created, status(store).skipped, status(store).attempts) == (10, 0, 3)
+
+
+def test_an_attempt_that_has_just_begun_does_not_hide_what_was_made_before(
+    store: MemoryStore, executor: ThreadPoolExecutor
+) -> None:
+    finished(run(store, executor, request()))
+    report = stored(store)
+    begun = report.model_copy(
+        update={
+            "state": State.WORKING,
+            "created": 0,
+            "assigned": 0,
+            "made_before": Made(created=10),
+            "quiet_after": report.updated + timedelta(hours=1),
+        }
+    )
+    store.put(
+        "gs://photos/thumbnail-runs/mine/task-00000-of-00001.json",
+        begun.model_dump_json().encode(),
+        metadata={SUMMARY_KEY: begun.summary().model_dump_json()},
+    )
+    now = status(store)
+    assert (now.state, now.created, now.done) == ("running", 10, 10)
 
 
 def test_making_again_is_gone_on_with_and_begun_anew_once_it_was_whole(
@@ -299,7 +319,7 @@ def test_a_defect_ends_the_report_too(
 
     made = run(store, executor, request())
     made.open()
-    monkeypatch.setattr(made, "_work", broken)
+    monkeypatch.setattr("service.runs.runner.obtain_plan", broken)
     with pytest.raises(MemoryError):
         made.work(lambda: False)
     report = stored(store)

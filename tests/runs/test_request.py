@@ -3,7 +3,8 @@ import pytest
 from service.errors import InvalidValue, OutsideFence
 from service.naming import Hour
 from service.runs.partition import Chunk
-from service.runs.request import RunDefaults, RunParameters, RunRequest
+from service.runs.request import RunParameters, RunRequest
+from service.settings import Settings
 from service.storage.addresses import FolderLocation
 
 HOUR = Hour("20251203T15Z")
@@ -11,7 +12,16 @@ FENCE = FolderLocation("photos", "in/")
 
 
 def order(request: RunRequest, *, execution: str | None = None, chunk: Chunk | None = None) -> RunParameters:
-    return RunParameters.of(request, RunDefaults(FENCE, chunk or Chunk(), execution), HOUR)
+    chunk = chunk or Chunk()
+    settings = Settings.model_validate(
+        {
+            "input_folder": str(FENCE),
+            "cloud_run_execution": execution,
+            "cloud_run_task_index": chunk.index,
+            "cloud_run_task_count": chunk.count,
+        }
+    )
+    return RunParameters.of(request, settings, HOUR)
 
 
 def test_a_request_that_says_nothing_gets_the_defaults() -> None:

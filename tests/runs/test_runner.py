@@ -2,6 +2,7 @@ import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Thread
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,21 +14,14 @@ from service.errors import (
     RetryLater,
     StorageUnavailable,
 )
-from service.images.spec import Box, ThumbnailSpec
-from service.naming import Hour, Layout, OutputFolder
-from service.runs.costs import Prices
-from service.runs.partition import Chunk
-from service.runs.report import LIST_LIMIT, RunReport
-from service.runs.request import RunDefaults, RunParameters, RunRequest
-from service.runs.runner import Run
-from service.selection import Selection
+from service.runs.report import LIST_LIMIT
+from service.runs.request import RunRequest
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange
 from service.storage.base import StoredObject
-from service.thumbnailer import Limits, Output, Thumbnailer
+from tests.support.assembly import Task, finished, make_service
 from tests.support.memory_store import MemoryStore
 from tests.support.pictures import jpeg
 
-HOUR = Hour("20251203T15Z")
 FENCE = FolderLocation("photos", "in/")
 SMALL = jpeg(16, 12)
 
@@ -47,28 +41,9 @@ def run(
     store: MemoryStore,
     executor: ThreadPoolExecutor,
     request: RunRequest | None = None,
-    *,
-    layout: Layout = Layout.FLAT,
-    sizes: tuple[Box, ...] = (Box(100, 100),),
-    by_content: bool = False,
-) -> Run:
-    outputs = [
-        Output(ThumbnailSpec(box), OutputFolder("photos", FENCE, layout, f"{box}/" if len(sizes) > 1 else ""))
-        for box in sizes
-    ]
-    thumbnailer = Thumbnailer(
-        store, Selection(FENCE, "photos", by_content=by_content), outputs, Limits(1_000_000, 10_000_000, 100_000_000)
-    )
-    order = RunParameters.of(request or RunRequest(), RunDefaults(FENCE, Chunk(), None, 0, thumbnailer.shape), HOUR)
-    return Run(order, thumbnailer, executor, window=4, prices=Prices())
-
-
-def finished(made: Run) -> RunReport:
-    made.open()
-    made.work(lambda: False)
-    report = made.report()
-    assert report.assigned == report.created + report.skipped + report.rejected + report.failed
-    return report
+    **settings: Any,  # noqa: ANN401 - whatever a setting is
+) -> Task:
+    return Task(make_service(store, executor, **settings), request)
 
 
 def test_a_folder_is_thumbnailed_once(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
@@ -98,8 +73,9 @@ def test_a_folder_is_thumbnailed_once(store: MemoryStore, executor: ThreadPoolEx
     store.calls.clear()
     again = finished(run(store, executor))
     assert (again.created, again.skipped, again.rejected) == (0, 10, 1)
-    assert set(store.calls) == {"list"} | {f"bookkeeping {kind}" for kind in ("stat", "list", "read", "write")}
-    assert store.calls["list"] == 2
+    # The one that was rejected is looked at again: another version of the decoder may read it.
+    assert set(store.calls) == {"list", "read"} | {f"bookkeeping {kind}" for kind in ("stat", "list", "read", "write")}
+    assert (store.calls["list"], store.calls["read"]) == (2, 1)
 
     third = finished(run(store, executor, RunRequest(overwrite=True)))
     assert (third.created, third.skipped) == (10, 0)
@@ -118,9 +94,9 @@ def test_a_second_run_takes_in_what_is_new_or_changed(store: MemoryStore, execut
 def test_other_sizes_or_another_layout_are_made_anew(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
     store.put("gs://photos/in/a/x.jpg", SMALL)
     finished(run(store, executor))
-    assert finished(run(store, executor, sizes=(Box(100, 100), Box(10, 10)))).created == 1
-    assert finished(run(store, executor, layout=Layout.TREE)).created == 1
-    assert finished(run(store, executor, layout=Layout.TREE)).skipped == 1
+    assert finished(run(store, executor, thumbnail_sizes="100x100,10x10")).created == 1
+    assert finished(run(store, executor, output_layout="tree")).created == 1
+    assert finished(run(store, executor, output_layout="tree")).skipped == 1
     assert store.names("photos", "20251203T15Z/") == [
         "20251203T15Z/100x100/x.jpg",
         "20251203T15Z/10x10/x.jpg",
@@ -175,7 +151,7 @@ def test_a_dry_run_reads_and_writes_nothing_and_counts_what_would_be(
     finished(run(store, executor, RunRequest(timestamp="20251203T15Z")))
     store.put("gs://photos/in/c.jpg", SMALL)
     store.calls.clear()
-    report = finished(run(store, executor, RunRequest(dry_run=True), sizes=(Box(100, 100),)))
+    report = finished(run(store, executor, RunRequest(dry_run=True)))
     assert report.dry_run
     assert (report.created, report.skipped, report.rejected) == (1, 2, 1)
     assert report.estimate
@@ -192,7 +168,7 @@ def test_by_content_what_neither_type_nor_name_decides_costs_one_small_read(
     store.put("gs://photos/in/data.bin", b"no image", "application/octet-stream")
     store.put("gs://photos/in/nothing", b"", "")
     store.put("gs://photos/in/notes.txt", b"text", "text/plain")
-    report = finished(run(store, executor, by_content=True))
+    report = finished(run(store, executor, image_detection="content"))
     assert (report.discovered, report.created, report.passed_over) == (3, 3, 3)
     assert {passed.source.rpartition("/")[2] for passed in report.not_images} == {"data.bin", "nothing", "notes.txt"}
     assert (store.calls["head"], store.calls["read"]) == (3, 3)
@@ -236,14 +212,14 @@ def test_a_listing_that_fails_ends_the_run_with_a_report(
 def test_a_listing_that_fails_half_way_keeps_what_was_done(
     executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.runs.runner.BATCH", 1)  # A folder of more than a page is listed again to be worked on.
+    monkeypatch.setattr("service.runs.existing.BATCH", 1)
 
     class Interrupted(MemoryStore):
         def list_objects(
             self, folder: FolderLocation, names: NameRange = ALL_NAMES, *, glob: str | None = None
         ) -> Iterator[StoredObject]:
             listed = list(super().list_objects(folder, names, glob=glob))
-            if folder == FENCE and self.calls["list"] > 2:
+            if folder == FENCE:
                 yield from listed[:3]
                 raise StorageUnavailable("the second page did not come")
             yield from listed

@@ -159,7 +159,7 @@ def patience(case: Case, monkeypatch: pytest.MonkeyPatch, seconds: float, silenc
     retry = DEFAULT_RETRY.with_timeout(seconds).with_delay(initial=0.02)
     monkeypatch.setattr("service.storage.cloud._RETRY", retry)
     monkeypatch.setattr("service.storage.cloud._TIMEOUT", (silence, silence))
-    store = case.service.thumbnailer.store
+    store = case.service.store
     assert isinstance(store, CloudStore)
     monkeypatch.setattr(store._media, "_retry", retry)
     monkeypatch.setattr(store._media, "_timeout", urllib3.Timeout(silence))

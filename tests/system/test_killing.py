@@ -30,7 +30,7 @@ from service.demo.emulators import download, list_objects, make_bucket, storage_
 from service.job import main
 from service.naming import BOOKKEEPING_FOLDER
 from service.process import leave
-from service.runs.plan import LEASE_SECONDS
+from service.runs.lease import LEASE_SECONDS
 from service.runs.status import RunStatus, run_status
 from service.storage.cloud import CloudStore
 from tests.conftest import Put
@@ -219,7 +219,7 @@ def task(environment: dict[str, str], folder: Path, death: Death, *, an_hour_on:
     requests = os.open(folder / "requests", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     patch = pytest.MonkeyPatch()
     # Whoever plans and is killed holds the others up for as long as its claim lasts: half a minute, in the last test.
-    patch.setattr("service.runs.plan.LEASE_SECONDS", 0.5)
+    patch.setattr("service.runs.lease.LEASE_SECONDS", 0.5)
     # Each attempt would last two seconds at least, to leave its reports.
     patch.setattr("service.runs.reporter.FIRST_SECONDS", 0.1)
     patch.setattr("service.runs.reporter.SPACING_SECONDS", 0.1)

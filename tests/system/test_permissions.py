@@ -1,5 +1,6 @@
 """README.md's table of permissions, proven: what it names is used, and without it that door fails, and no other."""
 
+import asyncio
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,10 +13,9 @@ import pytest
 
 from service.bootstrap import Service, build
 from service.demo.emulators import local_client, upload
-from service.job import _finish
+from service.job import run as run_job
 from service.runs.request import RunRequest
 from service.settings import Settings
-from service.telemetry.metrics import Door
 from tests.conftest import Serve
 from tests.support.pictures import jpeg
 from tests.support.proxy import Fault, Proxy
@@ -108,7 +108,7 @@ class World:
         folder = f"gs://{self.bucket}/{self.folder}"
         service = build(Settings.model_validate({"input_folder": folder, "cloud_run_execution": f"job-{self.number}"}))
         try:
-            return _finish(service.run(RunRequest(), door=Door.JOB), service) == 0
+            return asyncio.run(run_job(RunRequest(), service)) == 0
         finally:
             service.close()
 

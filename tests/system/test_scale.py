@@ -13,13 +13,13 @@ from itertools import pairwise
 
 import pytest
 
-from service.naming import Hour
-from service.runs.partition import Chunk
-from service.runs.plan import Plan, Planner
-from service.runs.request import RunDefaults, RunParameters, RunRequest
-from service.selection import Selection
+from service.process import Stop
+from service.runs.lease import Lease
+from service.runs.plan import Plan, folder_of_run, obtain_plan
+from service.runs.request import RunParameters, RunRequest
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
 from service.storage.base import StoredObject
+from tests.support.assembly import HOUR, make_service
 from tests.support.memory_store import EPOCH, MemoryStore
 
 FENCE = FolderLocation("photos", "in/")
@@ -74,20 +74,12 @@ class MadeUpStore(MemoryStore):
 
 
 def planned(store: MadeUpStore, tasks: int) -> Plan:
-    selection = Selection(FENCE, "photos")
-    order = RunParameters.of(
-        RunRequest(task_index=0, task_count=tasks), RunDefaults(FENCE, Chunk(), None), Hour("20251203T15Z")
-    )
-
-    def images(names: NameRange) -> Iterator[StoredObject]:
-        for found in store.list_objects(FENCE, names):
-            if selection.exclusion_reason(found) is None and selection.non_image_reason(found) is None:
-                yield found
-
     with ThreadPoolExecutor(8) as executor:
-        planner = Planner(order, store, "photos", images, executor)
-        assert planner.claim()
-        return planner.make(images(ALL_NAMES), hour_was_empty=True, should_stop=lambda: False)
+        service = make_service(store, executor)
+        params = RunParameters.of(RunRequest(task_index=0, task_count=tasks), service.settings, HOUR)
+        lease = Lease(store, folder_of_run("photos", params.run_id), 0)
+        assert lease.acquire()
+        return obtain_plan(params, service, lease, store.list_objects(FENCE), Stop())
 
 
 def real_sizes(store: MadeUpStore, plan: Plan) -> list[int]:

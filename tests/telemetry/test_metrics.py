@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from timeit import repeat
 from typing import Any
@@ -27,16 +28,14 @@ from service.errors import StorageUnavailable, WrongSettings
 from service.events import ObjectFinalized
 from service.images.spec import Box, ThumbnailSpec
 from service.naming import SOURCE_KEY, Hour, Layout, OutputFolder
-from service.runs.costs import Prices
-from service.runs.partition import Chunk
-from service.runs.request import RunDefaults, RunParameters, RunRequest
-from service.runs.runner import Run
+from service.runs.request import RunRequest
 from service.selection import Selection
 from service.settings import load_settings
 from service.storage.addresses import FolderLocation
 from service.telemetry.metrics import OFF, Door, Metrics, OpenTelemetry, Origin, Stage, Write
 from service.thumbnailer import Limits, Output, Result, Thumbnailer
 from tests.conftest import Put, Serve
+from tests.support.assembly import Task, finished, make_service
 from tests.support.memory_store import MemoryStore
 from tests.support.pictures import jpeg
 
@@ -86,12 +85,9 @@ def thumbnailer(store: MemoryStore, metrics: Metrics, fence: FolderLocation = FE
 
 
 def finish(store: MemoryStore, metrics: Metrics, **request: Any) -> None:  # noqa: ANN401 - fields of a request
-    made = thumbnailer(store, metrics)
-    order = RunParameters.of(RunRequest(**request), RunDefaults(FENCE, Chunk(), None, 0, made.shape), HOUR)
     with ThreadPoolExecutor(4) as executor:
-        run = Run(order, made, executor, 4, Prices(), Door.JOB)
-        run.open()
-        run.work(lambda: False)
+        service = replace(make_service(store, executor), metrics=metrics, thumbnailer=thumbnailer(store, metrics))
+        finished(Task(service, RunRequest(**request), door=Door.JOB))
 
 
 def test_images_are_counted_by_how_they_end_and_what_they_came_through(store: MemoryStore, measured: Measured) -> None:
@@ -114,7 +110,7 @@ def test_images_are_counted_by_how_they_end_and_what_they_came_through(store: Me
 def test_what_the_time_of_an_image_goes_to_adds_up(store: MemoryStore, measured: Measured) -> None:
     found = store.put("gs://photos/in/a.jpg", jpeg(2000, 1500))
     assert measured.sums("thumbnails.in_flight") == {}
-    thumbnailer(store, measured.metrics).make(found, HOUR)
+    thumbnailer(store, measured.metrics).process(found, HOUR)
     points = measured.points("thumbnails.duration")
     assert set(points) == set(Stage)
     assert all(isinstance(point, HistogramDataPoint) and point.count == 1 for point in points.values())
@@ -134,7 +130,7 @@ def test_an_image_that_fails_has_its_time_too_and_is_in_flight_no_more(store: Me
 
     store.fault = fault
     with pytest.raises(StorageUnavailable):
-        thumbnailer(store, measured.metrics).make(found, HOUR)
+        thumbnailer(store, measured.metrics).process(found, HOUR)
     assert in_flight == [1]
     assert measured.sums("thumbnails.in_flight") == {"": 0}
     assert set(measured.points("thumbnails.duration")) == {Stage.WAIT, Stage.READ, Stage.WHOLE}
@@ -143,9 +139,9 @@ def test_an_image_that_fails_has_its_time_too_and_is_in_flight_no_more(store: Me
 def test_bytes_and_writes_are_counted(store: MemoryStore, measured: Measured) -> None:
     made = thumbnailer(store, measured.metrics)
     large, small = jpeg(400, 300), jpeg(60, 100)
-    first = made.make(store.put("gs://photos/in/large.jpg", large), HOUR)
-    again = made.make(store.put("gs://photos/in/large.jpg", large), HOUR)
-    tiny = made.make(store.put("gs://photos/in/small.jpg", small), HOUR)
+    first = made.process(store.put("gs://photos/in/large.jpg", large), HOUR)
+    again = made.process(store.put("gs://photos/in/large.jpg", large), HOUR)
+    tiny = made.process(store.put("gs://photos/in/small.jpg", small), HOUR)
     assert measured.sums("thumbnails.writes") == {"created picture": 1, "replaced picture": 1, "created small": 1}
     assert measured.sums("thumbnails.io") == {
         "read": 2 * len(large) + len(small),
@@ -158,7 +154,7 @@ def test_thumbnails_that_are_copied_back_as_sources_show_as_small(store: MemoryS
     made = thumbnailer(store, measured.metrics)
     found = store.put("gs://photos/in/0.jpg", jpeg())
     for number in range(1, 6):
-        (thumbnail,) = made.make(found, HOUR).thumbnails
+        (thumbnail,) = made.process(found, HOUR).thumbnails
         found = store.put(f"gs://photos/in/{number}.jpg", store.held(str(thumbnail)).data)
     assert measured.sums("thumbnails.writes") == {"created picture": 1, "created small": 4}
 
@@ -172,7 +168,7 @@ def test_what_must_never_be_is_counted_and_is_a_critical_line(
     found = store.put(f"gs://photos/{name}", jpeg(), metadata=metadata)
     with capture_logs() as logged:
         # As if all that keeps a run or an event from coming so far were broken.
-        made.make(found, HOUR)
+        made.process(found, HOUR)
     assert measured.sums("thumbnails.writes") == {"created own": 1}
     (line,) = [line for line in logged if line["log_level"] == "critical"]
     assert line["source"] == f"gs://photos/{name}"
@@ -183,7 +179,7 @@ def test_a_source_that_a_thumbnail_is_put_in_place_of_during_a_run_is_passed_ove
 ) -> None:
     found = store.put("gs://photos/in/a.jpg", jpeg())
     store.put("gs://photos/in/a.jpg", jpeg(), metadata={SOURCE_KEY: "gs://photos/in/b.jpg"})
-    outcome = thumbnailer(store, measured.metrics).make(found, HOUR)
+    outcome = thumbnailer(store, measured.metrics).process(found, HOUR)
     assert outcome.result is Result.IGNORED
     assert not store.names("photos", "2025")
 
@@ -203,7 +199,7 @@ def test_events_are_counted(serve: Serve, put: Put, bucket: str, monkeypatch: py
         assert client.post("/events", headers=headers, json=data).status_code == 200
     client.post("/events", headers=headers | {"ce-type": "other"}, json=resource)
     client.post("/events", content=b"nothing")
-    service.stopping.set()
+    service.stop.set()
     assert client.post("/events", headers=headers, json=resource).status_code == 503
     assert measured.sums("thumbnails.images") == {
         "events created": 1, "events skipped": 1, "events ignored": 2, "events rejected": 2, "events failed": 1,
@@ -340,11 +336,11 @@ def test_a_turned_picture_is_known_to_be_small(store: MemoryStore, measured: Mea
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (40, 90)).save(out, "JPEG", exif=exif)
-    made.make(store.put("gs://photos/in/turned.jpg", out.getvalue()), HOUR)
+    made.process(store.put("gs://photos/in/turned.jpg", out.getvalue()), HOUR)
     assert measured.sums("thumbnails.writes") == {"created small": 1}
 
 
 def test_an_event_about_a_picture_is_timed(store: MemoryStore, measured: Measured) -> None:
     found = store.put("gs://photos/in/a.jpg", jpeg())
-    thumbnailer(store, measured.metrics).handle(ObjectFinalized(found.location, found.generation, found))
+    thumbnailer(store, measured.metrics).process_event(ObjectFinalized(found.location, found.generation, found))
     assert set(measured.points("thumbnails.duration")) == set(Stage)

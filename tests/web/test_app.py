@@ -16,6 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.naming import Hour
+from service.process import Shutdown
 from tests.conftest import Put, Serve
 from tests.support.pictures import jpeg, opened
 from tests.support.proxy import Fault, Harm, Proxy
@@ -221,7 +222,7 @@ class TestRun:
         second = client.post("/run", json=body).json()
         assert (second["created"], second["skipped"], second["rejected"]) == (0, 430, 20)
         assert proxy.requests["write"] == 430
-        assert proxy.requests["read"] == 450
+        assert proxy.requests["read"] == 450 + 20
         third = client.post("/run", json=body | {"overwrite": True}).json()
         assert (third["created"], third["skipped"], third["rejected"]) == (430, 0, 20)
 
@@ -244,8 +245,8 @@ class TestRun:
         for index in range(8):
             report = client.post("/run", json={"task_index": index, "task_count": 8, "run_id": "mine"}).json()
             assert (report["discovered"], report["rejected"]) == (2100, report["assigned"])
-        # Three pages to plan, and one for each task, whose 262 images are less than a page; and one look at the hour.
-        assert proxy.requests["list"] == 3 + 8 + 1
+        # Three pages to plan; for each task, whose 262 images are less than a page, its own and one of the hour folder.
+        assert proxy.requests["list"] == 3 + 8 + 8
 
     @pytest.mark.parametrize("path", ["/run", "/events"])
     @pytest.mark.parametrize(
@@ -301,7 +302,7 @@ class TestRun:
     def test_a_stream_of_progress_ends_in_the_report(
         self, serve: Serve, put: Put, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("service.web.supervisor._PROGRESS_SECONDS", 0.02)
+        monkeypatch.setattr("service.web.runs._PROGRESS_SECONDS", 0.02)
         for index in range(3):
             put(f"in/{index}.jpg", SMALL)
         client, _ = serve()
@@ -351,7 +352,7 @@ class TestRun:
     def test_a_run_ends_when_its_caller_has_gone(
         self, serve: Serve, put: Put, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("service.web.supervisor._PROGRESS_SECONDS", 0.02)
+        monkeypatch.setattr("service.web.runs._PROGRESS_SECONDS", 0.02)
         for index in range(60):
             put(f"in/{index:02}.jpg", SMALL)
         client, service = serve(concurrency=1)
@@ -369,24 +370,21 @@ class TestRun:
             next(lines)
             assert started.wait(20)
         gone.set()
-        service.images.submit(lambda: None).result(20)
+        service.executor.submit(lambda: None).result(20)
         assert proxy.requests["read"] < 60
 
     @pytest.mark.parametrize("silent", ["list", "read"])
     def test_a_run_that_is_told_to_end_answers_though_storage_hangs(
-        self, serve: Serve, put: Put, proxy: Proxy, silent: str, monkeypatch: pytest.MonkeyPatch
+        self, serve: Serve, put: Put, proxy: Proxy, silent: str
     ) -> None:
-        monkeypatch.setattr("service.runs.flight.GRACE_SECONDS", 0.3)
-        monkeypatch.setattr("service.web.supervisor._LAST_SECONDS", 1)
-        monkeypatch.setattr("service.web.supervisor._POLL_SECONDS", 0.05)
         put("in/a.jpg", SMALL)
-        client, service = serve()
+        client, service = serve(Shutdown(run=1, images=0.3))
         # The first listing says that there is work; the second, of what is there already, or the read, hangs.
         lists = itertools.count()
 
         def hang(kind: str, _: str) -> Fault:
             if kind == silent and (kind == "read" or next(lists) == 1):
-                service.stopping.set()
+                service.stop.set()
                 return Harm.STALL
             return None
 
@@ -398,13 +396,10 @@ class TestRun:
         assert problem["code"] == "shutting_down"
         assert report["assigned"] == report["failed"]
 
-    def test_two_runs_that_are_told_to_end_both_answer(
-        self, serve: Serve, put: Put, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("service.runs.flight.GRACE_SECONDS", 0.3)
+    def test_two_runs_that_are_told_to_end_both_answer(self, serve: Serve, put: Put, proxy: Proxy) -> None:
         for index in range(10):
             put(f"in/{index}.jpg", SMALL)
-        client, service = serve(concurrency=2)
+        client, service = serve(Shutdown(images=0.3), concurrency=2)
         reading = threading.Event()
 
         def hang(kind: str, _: str) -> Fault:
@@ -429,7 +424,7 @@ class TestRun:
         for index in range(40):
             put(f"in/{index:02}.jpg", SMALL)
         client, service = serve(concurrency=2)
-        proxy.fault = lambda kind, _: service.stopping.set() if kind == "write" else None
+        proxy.fault = lambda kind, _: service.stop.set() if kind == "write" else None
         answer = client.post("/run")
         assert answer.status_code == 503
         report = answer.json()
@@ -641,11 +636,11 @@ class TestEvents:
     def test_an_event_that_waits_too_long_for_its_turn_is_told_when_to_come_back(
         self, serve: Serve, put: Put, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("service.web.supervisor._PLACE_WAIT_SECONDS", 0.1)
+        monkeypatch.setattr("service.web.events._PLACE_WAIT_SECONDS", 0.1)
         client, service = serve(concurrency=1)
         resource = put("in/a.jpg", SMALL)
         free = threading.Event()
-        service.images.submit(free.wait, 20)
+        service.executor.submit(free.wait, 20)
         try:
             answer = deliver(client, resource)
             assert answer.status_code == 503
@@ -659,7 +654,7 @@ class TestEvents:
     def test_an_event_that_comes_as_the_process_ends_is_for_another_instance(self, serve: Serve, put: Put) -> None:
         client, service = serve()
         resource = put("in/a.jpg", SMALL)
-        service.stopping.set()
+        service.stop.set()
         answer = deliver(client, resource)
         assert (answer.status_code, answer.json()["code"]) == (503, "shutting_down")
 

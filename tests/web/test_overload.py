@@ -18,9 +18,12 @@ import httpx
 import pytest
 
 from service.bootstrap import Service, build
-from service.naming import BOOKKEEPING_FOLDER, Hour
-from service.runs.request import RunRequest
-from service.runs.runner import Run
+from service.naming import BOOKKEEPING_FOLDER
+from service.process import Shutdown, Stop
+from service.runs.report import Report
+from service.runs.request import RunParameters
+from service.runs.runner import Start, preflight, run_task
+from service.runs.supervisor import begin
 from service.settings import Settings
 from service.storage.addresses import FolderLocation, ObjectLocation
 from service.storage.base import StoredObject
@@ -69,7 +72,7 @@ class Gate:
         self.most = 0
         self.calls = 0
         """In all, and those that were let go by now."""
-        store = service.thumbnailer.store
+        store = service.store
         for name, method in (("read", "read"), ("write", "write"), ("stat", "stat"), ("list", "list_objects")):
             monkeypatch.setattr(store, method, partial(self._call, name, getattr(store, method)))
 
@@ -115,24 +118,23 @@ class Runs:
     """Watches what the requests for runs do in their threads."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Stand before `Run.open` and `Run.work`."""
+        """Stand before `preflight` and `run_task`."""
         self.stops: list[Callable[[], bool]] = []
         """What each that works asks whether it is to stop."""
         self.at_it = 0
         self._lock = threading.Lock()
-        open_, work = Run.open, Run.work
 
-        def watched_open(run: Run) -> None:
+        def watched_preflight(params: RunParameters, service: Service, report: Report) -> Start | None:
             with self._counted():
-                open_(run)
+                return preflight(params, service, report)
 
-        def watched_work(run: Run, should_stop: Callable[[], bool]) -> None:
-            self.stops.append(should_stop)
+        def watched_task(params: RunParameters, service: Service, start: Start, report: Report, stop: Stop) -> None:
+            self.stops.append(stop.is_set)
             with self._counted():
-                work(run, should_stop)
+                run_task(params, service, start, report, stop)
 
-        monkeypatch.setattr(Run, "open", watched_open)
-        monkeypatch.setattr(Run, "work", watched_work)
+        monkeypatch.setattr("service.runs.supervisor.preflight", watched_preflight)
+        monkeypatch.setattr("service.runs.supervisor.run_task", watched_task)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -148,19 +150,19 @@ class Runs:
 def runs_that_arrive(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
     """Count the requests for runs as they come to the service."""
     arrived = threading.Semaphore(0)
-    run = Service.run
 
-    def counted(service: Service, request: RunRequest, default_hour: Hour | None = None) -> Run:
+    async def counted(params: RunParameters, service: Service, report: Report) -> Start | None:
         arrived.release()
-        return run(service, request, default_hour)
+        return await begin(params, service, report)
 
-    monkeypatch.setattr(Service, "run", counted)
+    monkeypatch.setattr("service.web.runs.begin", counted)
     return arrived
 
 
 def queued(service: Service) -> int:
     """How many images wait for a place."""
-    return service.images._work_queue.qsize()
+    assert isinstance(service.executor, ThreadPoolExecutor)
+    return service.executor._work_queue.qsize()
 
 
 def results(futures: list[Future[httpx.Response]]) -> list[httpx.Response]:
@@ -199,7 +201,7 @@ class TestPlaces:
     def test_events_beyond_a_bounded_wait_are_told_when_to_come_again_and_cost_nothing(
         self, serve: Serve, put: Put, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("service.web.supervisor._PLACE_WAIT_SECONDS", 0.2)
+        monkeypatch.setattr("service.web.events._PLACE_WAIT_SECONDS", 0.2)
         for index in range(PLACES):
             put(f"in/a/{index}.jpg", SMALL)
         client, service = serve(concurrency=PLACES)
@@ -224,7 +226,7 @@ class TestPlaces:
     def test_an_event_that_has_its_place_is_finished_however_long_it_takes(
         self, serve: Serve, put: Put, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("service.web.supervisor._PLACE_WAIT_SECONDS", 0.2)
+        monkeypatch.setattr("service.web.events._PLACE_WAIT_SECONDS", 0.2)
         client, service = serve(concurrency=1)
         gate = Gate(service, monkeypatch)
         with callers(gate) as threads:
@@ -300,7 +302,7 @@ class TestCallersThatGoAway:
     def test_a_run_takes_no_further_image_once_its_caller_has_gone(
         self, serve: Serve, put: Put, accept: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("service.web.supervisor._PROGRESS_SECONDS", 0.02)
+        monkeypatch.setattr("service.web.runs._PROGRESS_SECONDS", 0.02)
         for index in range(20):
             put(f"in/{index:02}.jpg", SMALL)
         client, service = serve(concurrency=2)
@@ -327,25 +329,22 @@ class TestCallersThatGoAway:
         assert (report["created"], report["skipped"]) == (18, 2)
 
 
-class TestTheEndOfTheProcess:
-    @pytest.fixture(autouse=True)
-    def haste(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("service.runs.flight.GRACE_SECONDS", 0.3)
-        monkeypatch.setattr("service.web.supervisor._LAST_SECONDS", 1)
-        monkeypatch.setattr("service.web.supervisor._POLL_SECONDS", 0.05)
+HASTE = Shutdown(run=1, images=0.3)
 
+
+class TestTheEndOfTheProcess:
     @pytest.mark.parametrize("silent", ["write", "bookkeeping stat", "bookkeeping write"])
     def test_a_run_answers_whatever_call_to_storage_hangs(
         self, serve: Serve, put: Put, silent: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         put("in/a.jpg", SMALL)
-        client, service = serve()
+        client, service = serve(HASTE)
         gate = Gate(service, monkeypatch, silent)
         runs = Runs(monkeypatch)
         with callers(gate) as threads:
             answer = threads.submit(client.post, "/run")
             until(lambda: gate.inside > 0)
-            service.stopping.set()
+            service.stop.set()
             assert answer.result(WAIT_SECONDS).status_code == 503
             assert gate.inside > 0, "it hangs still"
         assert "shutting_down" in answer.result().text
@@ -355,24 +354,24 @@ class TestTheEndOfTheProcess:
         self, serve: Serve, put: Put, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         resources = [put(f"in/{index}.jpg", SMALL) for index in range(6)]
-        client, service = serve(concurrency=2)
+        client, service = serve(HASTE, concurrency=2)
         gate = Gate(service, monkeypatch)
         with callers(gate) as threads:
             events = [threads.submit(deliver, client, resource) for resource in resources]
             until(lambda: gate.inside == 2 and queued(service) == 4)
-            service.stopping.set()
+            service.stop.set()
             for answer in results(events):
                 assert (answer.status_code, answer.json()["code"]) == (503, "shutting_down")
                 assert int(answer.headers["Retry-After"]) > 0
             assert gate.inside == 2, "they hang still"
         # Whoever comes after all those that waited finds that none of them was read.
-        service.images.submit(lambda: None).result(WAIT_SECONDS)
+        service.executor.submit(lambda: None).result(WAIT_SECONDS)
         assert gate.calls == 2
 
     def test_the_process_ends_though_more_runs_hang_than_the_server_has_threads(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        service = build(Settings(input_folder="gs://photos/in"), MemoryStore("photos"))
+        service = build(Settings(input_folder="gs://photos/in"), MemoryStore("photos"), shutdown=HASTE)
         gate = Gate(service, monkeypatch, "list")
         arrived = runs_that_arrive(monkeypatch)
 
@@ -385,7 +384,7 @@ class TestTheEndOfTheProcess:
                     runs = [asyncio.ensure_future(caller.post("/run", json={"timestamp": hour})) for hour in HOURS]
                     for _ in HOURS:
                         assert await asyncio.to_thread(arrived.acquire, timeout=WAIT_SECONDS)
-                    service.stopping.set()
+                    service.stop.set()
                     answers = [await run for run in runs]
                 assert gate.inside > 0, "they hang still"
                 return [answer.status_code for answer in answers]

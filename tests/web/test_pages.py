@@ -19,6 +19,7 @@ import pytest
 from service.errors import PermissionMissing, StorageUnavailable
 from service.runs.request import RunRequest
 from service.web.rendering import render
+from tests.support.assembly import Task, finished
 from tests.support.browser import BROWSER, Answer, Html, Looked, looking
 from tests.support.memory_store import MemoryStore
 from tests.support.pictures import jpeg
@@ -50,10 +51,7 @@ def put_thumbnail(store: MemoryStore, name: str, data: bytes = SMALL, content_ty
 
 
 def run_to_its_end(looked: Looked, hour: str = HOUR, run_id: str | None = None) -> str:
-    run = looked.service.run(RunRequest(timestamp=hour, run_id=run_id))
-    run.open()
-    run.work(lambda: False)
-    return run.report().run_id
+    return finished(Task(looked.service, RunRequest(timestamp=hour, run_id=run_id))).run_id
 
 
 @pytest.fixture
@@ -740,9 +738,7 @@ class TestRuns:
     def test_that_are_going_reload_where_there_is_no_script(self, looked: Looked) -> None:
         for index in range(4):
             looked.store.put(f"gs://photos/in/{index}.jpg", SMALL)
-        run = looked.service.run(RunRequest(timestamp=HOUR, run_id="mine", task_index=0, task_count=2))
-        run.open()
-        run.work(lambda: False)
+        finished(Task(looked.service, RunRequest(timestamp=HOUR, run_id="mine", task_index=0, task_count=2)))
         page = looked.page("/runs/mine").html
         assert page.one("article").attributes["data-state"] == "running"
         assert (page.one("progress").attributes["max"], page.one("progress").attributes["value"]) == ("4", "2")

@@ -1,0 +1,114 @@
+"""From an error to the answer: the one table of statuses, in JSON for programs and as a page for people."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from service.errors import (
+    CredentialsMissing,
+    ForeignPage,
+    ImageRejected,
+    InvalidValue,
+    NameTaken,
+    NotAnEvent,
+    ObjectNotFound,
+    OutsideFence,
+    RetryLater,
+    ServiceError,
+    UnusableEvent,
+    WrongSettings,
+)
+from service.web.pages import VARY, Pages, prefers_page
+
+STATUS: dict[type[ServiceError], HTTPStatus] = {
+    InvalidValue: HTTPStatus.UNPROCESSABLE_ENTITY,
+    OutsideFence: HTTPStatus.FORBIDDEN,
+    ForeignPage: HTTPStatus.FORBIDDEN,
+    NotAnEvent: HTTPStatus.BAD_REQUEST,
+    ObjectNotFound: HTTPStatus.NOT_FOUND,
+    RetryLater: HTTPStatus.SERVICE_UNAVAILABLE,
+    # These are answered where they arise, or end the program before it serves.
+    UnusableEvent: HTTPStatus.INTERNAL_SERVER_ERROR,
+    ImageRejected: HTTPStatus.INTERNAL_SERVER_ERROR,
+    NameTaken: HTTPStatus.INTERNAL_SERVER_ERROR,
+    WrongSettings: HTTPStatus.INTERNAL_SERVER_ERROR,
+    CredentialsMissing: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+"""Status of an answer to an error. A class that is not named has the status of its base."""
+
+log = structlog.get_logger()
+
+
+class ErrorAnswer(BaseModel):
+    """Why a request was not served."""
+
+    code: str
+    reason: str
+    field: str | None = None
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer every error that leaves a route."""
+    app.exception_handler(ServiceError)(_answer_service_error)
+    app.exception_handler(HTTPException)(_answer_no_route)
+    app.exception_handler(Exception)(_answer_unforeseen)
+
+
+def status_of(error: ServiceError) -> HTTPStatus:
+    """Return the status of an error's nearest class in `STATUS`."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def answer_error(
+    request: Request,
+    error: ServiceError,
+    status: HTTPStatus | None = None,
+    message: str = "to be tried again",
+    **fields: str,
+) -> Response:
+    """Answer with an error, and log one that may pass. An error that only the caller can mend is not logged.
+
+    Args:
+        request: a browser's gets a page.
+        error: what happened.
+        status: instead of the one in `STATUS`.
+        message: for the log.
+        fields: further ones for the log.
+    """
+    answer = ErrorAnswer(code=error.code, reason=str(error))
+    headers = {}
+    if isinstance(error, InvalidValue):
+        answer.field = error.field
+    if isinstance(error, RetryLater):
+        log.warning(message, **fields, code=error.code, reason=str(error))
+        if error.retry_after is not None:
+            headers["Retry-After"] = str(error.retry_after)
+    return _answer(request, answer, status or status_of(error), headers)
+
+
+def _answer(request: Request, answer: ErrorAnswer, status: int, headers: Mapping[str, str]) -> Response:
+    pages: Pages | None = request.app.state.pages
+    if pages and prefers_page(request):
+        return pages.problem(status, answer.code, answer.reason, headers)
+    vary = VARY if pages else {}
+    return JSONResponse(answer.model_dump(exclude_none=True), status, {**vary, **headers})
+
+
+async def _answer_service_error(request: Request, error: ServiceError) -> Response:
+    return answer_error(request, error)
+
+
+async def _answer_no_route(request: Request, error: HTTPException) -> Response:
+    reason = f"{request.method} {request.url.path}: {error.detail}. The doors are POST /run and POST /events; see /docs"
+    return _answer(request, ErrorAnswer(code="no_route", reason=reason), error.status_code, error.headers or {})
+
+
+async def _answer_unforeseen(request: Request, _: Exception) -> Response:
+    """Answer without a word of the traceback, which the server logs."""
+    answer = ErrorAnswer(code="internal_error", reason="a defect of the service; its log has the traceback")
+    return _answer(request, answer, HTTPStatus.INTERNAL_SERVER_ERROR, {})

@@ -1,0 +1,132 @@
+"""`POST /run`, `GET /runs` and `GET /runs/<run_id>`. Translates only; a run itself is in the package `runs`."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from datetime import datetime
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response, StreamingResponse
+from pydantic import ValidationError
+
+from service.bootstrap import Service
+from service.errors import BucketNotFound, InvalidValue
+from service.naming import Hour
+from service.runs.report import Counts, Report, RunReport
+from service.runs.request import RunParameters, RunRequest, check_run_id
+from service.runs.runner import Start
+from service.runs.status import RunList, RunStatus, list_runs, run_status
+from service.runs.supervisor import begin, supervise
+from service.web.answers import ErrorAnswer, answer_error
+from service.web.body import Body
+from service.web.pages import VARY, Pages, prefers_page
+
+NDJSON = "application/x-ndjson"
+_SCHEDULE_TIME = "X-CloudScheduler-ScheduleTime"
+_PROGRESS_SECONDS = 1.0
+_PROGRESS_FIELDS = {*Counts.model_fields, "elapsed_seconds"}
+
+
+def add_run_door(app: FastAPI, service: Service) -> None:
+    """Serve `POST /run`."""
+
+    @app.post(
+        "/run",
+        response_model=RunReport,
+        response_model_exclude_none=True,
+        responses={
+            403: {"model": ErrorAnswer, "description": "The folder is outside INPUT_FOLDER."},
+            404: {"model": ErrorAnswer, "description": "The bucket does not exist."},
+            422: {"model": ErrorAnswer, "description": "A field is unknown or wrong."},
+            503: {"model": RunReport, "description": "Something failed and may work later: call again."},
+        },
+        openapi_extra={"requestBody": {"content": {"application/json": {"schema": RunRequest.model_json_schema()}}}},
+    )
+    async def run(request: Request, body: Body) -> Response:
+        """Thumbnail the input folder, a folder inside it, or one chunk of it.
+
+        With `Accept: application/x-ndjson` the answer is a line of progress a second, then the report.
+        """
+        asked = _run_request(body)
+        default_hour = _scheduled_hour(request) if asked.timestamp is None else None
+        params = RunParameters.of(asked, service.settings, default_hour)
+        report = Report(params, service)
+        try:
+            start = await begin(params, service, report)
+        except BucketNotFound as error:
+            return answer_error(request, error, HTTPStatus.NOT_FOUND)
+        if NDJSON in request.headers.get("accept", "").lower():
+            return StreamingResponse(_ndjson(params, service, start, report), media_type=NDJSON)
+        async with aclosing(supervise(params, service, start, report, _PROGRESS_SECONDS)) as snapshots:
+            async for _ in snapshots:
+                if await request.is_disconnected():
+                    break
+        answer = report.snapshot()
+        return Response(
+            answer.model_dump_json(exclude_none=True),
+            HTTPStatus.OK if answer.whole else HTTPStatus.SERVICE_UNAVAILABLE,
+            media_type="application/json",
+        )
+
+
+def add_run_status(app: FastAPI, service: Service, pages: Pages | None) -> None:
+    """Serve `GET /runs` and `GET /runs/<run_id>`, to people as pages."""
+    store, bucket = service.store, service.settings.destination_bucket
+    vary = VARY if pages else {}
+
+    @app.head("/runs", include_in_schema=False, response_model=RunList)
+    @app.get("/runs", response_model=RunList, responses={503: {"model": ErrorAnswer}})
+    def runs(request: Request, response: Response) -> RunList | Response:
+        """Return the latest runs, newest first."""
+        latest = list_runs(store, bucket)
+        response.headers.update(vary)
+        return pages.runs(latest) if pages and prefers_page(request) else latest
+
+    @app.head("/runs/{run_id}", include_in_schema=False, response_model=RunStatus)
+    @app.get(
+        "/runs/{run_id}",
+        response_model=RunStatus,
+        response_model_exclude_none=True,
+        responses={404: {"model": ErrorAnswer, "description": "No such run."}, 503: {"model": ErrorAnswer}},
+    )
+    def one_run(run_id: str, request: Request, response: Response) -> RunStatus | Response:
+        """How far a run is: the sum of what its tasks have reported."""
+        status = run_status(store, bucket, check_run_id(run_id))
+        response.headers.update(vary)
+        return pages.run(status) if pages and prefers_page(request) else status
+
+
+async def _ndjson(params: RunParameters, service: Service, start: Start | None, report: Report) -> AsyncIterator[str]:
+    """Yield a line of JSON every second, and the report at the end."""
+    async with aclosing(supervise(params, service, start, report, _PROGRESS_SECONDS)) as snapshots:
+        async for snapshot in snapshots:
+            yield json.dumps({"progress": snapshot.model_dump(include=_PROGRESS_FIELDS)}) + "\n"
+    yield report.snapshot().model_dump_json(exclude_none=True) + "\n"
+
+
+def _run_request(body: bytes) -> RunRequest:
+    if not body.strip():
+        return RunRequest()
+    try:
+        return RunRequest.model_validate_json(body)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(map(str, problem["loc"]))[:100] or "body"
+        given = body.decode(errors="replace") if field == "body" else problem["input"]
+        known = f" (known are {', '.join(RunRequest.model_fields)})" if problem["type"] == "extra_forbidden" else ""
+        raise InvalidValue(field, given, f"is wrong: {problem['msg']}{known}") from None
+
+
+def _scheduled_hour(request: Request) -> Hour | None:
+    """Return the hour of Cloud Scheduler's schedule time, which its retries keep; None for any other caller."""
+    text = request.headers.get(_SCHEDULE_TIME)
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            raise ValueError
+        return Hour.of(moment)
+    except (ValueError, OverflowError):
+        raise InvalidValue(_SCHEDULE_TIME, text, "is not a time with an offset (RFC 3339)") from None

@@ -1,0 +1,67 @@
+"""The one place that assembles a service, and a task of a run, for tests that start no process."""
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import replace
+from typing import Any
+
+from service.bootstrap import Service, build
+from service.naming import Hour
+from service.process import Stop
+from service.runs.report import Report, RunReport
+from service.runs.request import RunParameters, RunRequest
+from service.runs.runner import Start, preflight, run_task
+from service.settings import Settings
+from service.storage.base import ObjectStore
+from service.telemetry.metrics import Door
+
+HOUR = Hour("20251203T15Z")
+
+
+def make_service(store: ObjectStore, executor: Executor | None = None, **settings: Any) -> Service:  # noqa: ANN401 - whatever a setting is
+    """Assemble a service over a store; `gs://photos/in` is its folder unless the settings say otherwise."""
+    defaults = {"input_folder": "gs://photos/in", "concurrency": 4, "memory_budget": 100_000_000}
+    service = build(Settings.model_validate(defaults | settings), store)
+    return replace(service, executor=executor) if executor else service
+
+
+class StopWhen(Stop):
+    """Set whenever a condition holds."""
+
+    def __init__(self, condition: Callable[[], bool]) -> None:
+        super().__init__()
+        self._condition = condition
+
+    def is_set(self) -> bool:
+        return self._condition()
+
+
+class Task:
+    """One task of a run, step by step."""
+
+    def __init__(
+        self, service: Service, request: RunRequest | None = None, hour: Hour = HOUR, door: Door = Door.RUN
+    ) -> None:
+        self.service = service
+        self.params = RunParameters.of(request or RunRequest(), service.settings, hour, door)
+        self.counts = Report(self.params, service)
+        self.start: Start | None = None
+
+    def open(self) -> None:
+        self.start = preflight(self.params, self.service, self.counts)
+
+    def work(self, should_stop: Callable[[], bool] = lambda: False) -> None:
+        if self.start:
+            run_task(self.params, self.service, self.start, self.counts, StopWhen(should_stop))
+
+    def report(self) -> RunReport:
+        return self.counts.snapshot()
+
+
+def finished(task: Task) -> RunReport:
+    """Run a task to its end."""
+    task.open()
+    task.work()
+    report = task.report()
+    assert report.assigned == report.created + report.skipped + report.rejected + report.failed
+    return report
