@@ -42,7 +42,7 @@ from service.runs.status import RunList, RunStatus, list_runs, run_status
 from service.telemetry.metrics import Door
 from service.telemetry.trace_context import TraceContextMiddleware
 from service.thumbnailer import Result
-from service.web.pages import VARY, Pages, prefers_page
+from service.web.pages import VARY, Pages, add_docs, prefers_page
 from service.web.startup import HEALTHY
 from service.web.supervisor import ndjson, preflight, submit_event, supervise
 
@@ -95,6 +95,7 @@ def create_app(service: Service) -> FastAPI:
         title="Thumbnails for Cloud Storage",
         description="Thumbnails of the images in a Cloud Storage folder: a whole folder, or one image as it arrives.",
         max_body_size=_MAX_BODY_BYTES,
+        docs_url=None,
         redoc_url=None,
     )
     app.add_middleware(TraceContextMiddleware)
@@ -113,6 +114,7 @@ def create_app(service: Service) -> FastAPI:
     _serve_run(app, service)
     _serve_status(app, service, pages)
     _serve_events(app, service)
+    add_docs(app)
     if pages:
         pages.add_to(app)
     return app
