@@ -6,7 +6,6 @@ looks. Every page works without JavaScript and asks nothing of another host.
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from pathlib import Path
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Request
@@ -18,7 +17,7 @@ from service.bootstrap import PAGE_IMAGE_READS, Service
 from service.errors import ObjectNotFound
 from service.naming import Hour
 from service.runs.status import RunList, RunStatus, list_runs
-from service.web.contact_sheet import MAX_IMAGE_BYTES, PAGE_SIZE, contact_sheet, find_thumbnail, newest_hours
+from service.web.contact_sheet import MAX_IMAGE_BYTES, contact_sheet, find_thumbnail, newest_hours
 from service.web.overview import command_examples, setting_rows
 from service.web.static_files import IMMUTABLE, NO_CACHE, STATIC, VersionedStaticFiles
 
@@ -29,7 +28,7 @@ _PAGE_POLICY = (
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 _DOCS_POLICY = _PAGE_POLICY.replace("img-src 'self'", "img-src 'self' data:")
-"""The style sheet of Swagger UI has its icons in itself."""
+"""Swagger UI has icons inside its style sheet."""
 _DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
 _IMAGE_POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"
 _SECURITY_HEADERS = {
@@ -37,8 +36,6 @@ _SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-
-_DOCS = Path(__file__).parent / "docs"
 
 _OVERVIEW_HOURS = 24
 _HOURS_PER_PAGE = 200
@@ -135,7 +132,6 @@ class Pages:
             after=after,
             search=search,
             sheet=contact_sheet(self._store, self._bucket, parsed, folder=folder, after=after, search=search),
-            page_size=PAGE_SIZE,
             sizes=sizes if len(sizes) > 1 else (),
             width=max(box.width for box in sizes),
             height=max(box.height for box in sizes),
@@ -173,13 +169,13 @@ class Pages:
 
 def add_docs(app: FastAPI) -> None:
     """Serve Swagger UI at `/docs`, with files of this host alone."""
-    app.mount("/docs/assets", VersionedStaticFiles(directory=_DOCS, packages=[("fastapi_offline", "static")]))
+    app.mount("/docs/assets", VersionedStaticFiles(directory=STATIC, packages=[("fastapi_offline", "static")]))
 
     @app.head("/docs", include_in_schema=False)
     @app.get("/docs", include_in_schema=False)
     def docs() -> FileResponse:
         headers = {"Content-Security-Policy": _DOCS_POLICY, "Cache-Control": NO_CACHE}
-        return FileResponse(_DOCS / "index.html", headers=headers)
+        return FileResponse(STATIC / "docs.html", headers=headers)
 
 
 def prefers_page(request: Request) -> bool:

@@ -20,7 +20,7 @@ _HOUR = 60 * _MINUTE
 _FIRST_ISOLATE, _POP_ISOLATE = "\u2068", "\u2069"
 
 _VISIBLE = {
-    **{code: 0x2400 + code for code in range(0x20)},
+    **{code: chr(0x2400 + code) for code in range(0x20)},
     0x7F: "␡",
     **dict.fromkeys(range(0x80, 0xA0), "�"),
     **dict.fromkeys(range(0xD800, 0xE000), "�"),
