@@ -25,7 +25,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         await super().startup(sockets)
-        self._front.begin(self._end)
+        self._front.start_loading(self._end)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """End in order at the first signal, at once at a second Ctrl-C.
@@ -61,6 +61,8 @@ def main() -> int:
         access_log=False,
         timeout_graceful_shutdown=int(Shutdown().whole),
         server_header=False,
+        # Cloud Run ends TLS and says so in X-Forwarded-Proto. Nothing is allowed or refused by it.
+        forwarded_allow_ips="*",
     )
     _Server(config, front, stop).run()
     if isinstance(front.failure, ServiceError):

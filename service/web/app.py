@@ -6,7 +6,7 @@ from service.bootstrap import Service
 from service.telemetry.trace_context import TraceContextMiddleware
 from service.web.answers import add_error_handlers
 from service.web.events import add_event_door
-from service.web.pages import Pages
+from service.web.pages import Pages, add_docs
 from service.web.runs import add_run_door, add_run_status
 from service.web.startup import HEALTHY
 
@@ -20,6 +20,7 @@ def create_app(service: Service) -> FastAPI:
         title="Thumbnails for Cloud Storage",
         description="Thumbnails of the images in a Cloud Storage folder: a whole folder, or one image as it arrives.",
         max_body_size=_MAX_BODY_BYTES,
+        docs_url=None,
         redoc_url=None,
     )
     app.add_middleware(TraceContextMiddleware)
@@ -36,6 +37,7 @@ def create_app(service: Service) -> FastAPI:
     add_run_door(app, service)
     add_run_status(app, service, pages)
     add_event_door(app, service)
+    add_docs(app)
     if pages:
         pages.add_to(app)
     return app

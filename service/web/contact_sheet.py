@@ -1,7 +1,7 @@
-"""What there is to look at: the hours that have thumbnails, the thumbnails of an hour, one of them.
+"""Hours that have thumbnails, the thumbnails of an hour, and one thumbnail.
 
-Nothing outside the hour folders is ever asked for, and nothing in them is shown but what the service made. However much
-a bucket holds, each question is answered after a bounded number of requests to storage.
+Only hour folders are read, and only objects that the service made are shown. The number of requests to storage for a
+page is bounded, however many objects the bucket holds.
 """
 
 import unicodedata
@@ -17,94 +17,95 @@ from service.storage.base import ObjectStore, StoredObject
 PAGE_SIZE = 200
 """Thumbnails on one page."""
 MAX_IMAGE_BYTES = 32 * 1024 * 1024
-"""Of a thumbnail that is passed on; those of the usual size have a few thousand."""
+"""Size limit of a thumbnail that is served. Those of the default size have a few thousand bytes."""
 
-_LOOKS = 5
-"""Requests for one page where every name is wanted; more than one where an hour folder holds what is no thumbnail."""
-_SEARCH_SIZE = 1000
-_SEARCH_LOOKS = 10
-"""Requests, of a thousand names each, after which a search shows what it has and offers to go on."""
-_LONGEST_SEARCH = 200
+_MAX_LISTINGS = 5
+"""Requests for one page. More than one are needed only if an hour folder holds objects that are no thumbnails."""
+_SEARCH_LISTING_SIZE = 1000
+_MAX_SEARCH_LISTINGS = 10
+"""Requests for one page of a search, which then shows what it has found and offers to go on."""
+_MAX_SEARCH_CHARACTERS = 200
 _FOLDER_REQUESTS = 3
 _MONTHS_BACK = (1, 4, 16, 64, 256)
-"""How far back each look for hours goes: a bucket is young and full, or old and nearly empty."""
+"""Months that each listing of hours reaches back: short for a full bucket, long for a nearly empty one."""
 _FIRST_NAME = "0"
 _BEHIND_HOURS = ":"
-"""The character after 9: no hour begins with it."""
+"""The character after 9. No hour begins with it."""
 
-_SHOWN_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp", "image/avif"})
-"""What thumbnails are encoded as, all of which browsers show; never SVG, which is a program."""
+_IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp", "image/avif"})
+"""Formats of thumbnails. All browsers show them. SVG is not among them, since it can hold scripts."""
 
 
 @dataclass(frozen=True, slots=True)
-class Hours:
+class HourPage:
     """Hours that have thumbnails, newest first."""
 
     hours: tuple[Hour, ...]
-    more: bool
-    """Whether there are older ones."""
-    complete: bool
-    """False where the bucket's root holds so many objects beside them that not all were looked at."""
+    has_more: bool
+    """True if there are older ones."""
+    is_complete: bool
+    """False if the bucket's root holds so many other objects that some hours may be missing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
-    """One thumbnail of a contact sheet."""
+class Thumbnail:
+    """One thumbnail on a contact sheet."""
 
     name: str
     """Below the hour folder."""
     source: str
     size: int
+    """Bytes."""
     generation: int
-    addressable: bool
-    """Whether its name can be part of an address as it is."""
+    is_addressable: bool
+    """False if its name cannot be part of an address."""
 
     @property
     def folder(self) -> str:
-        """What its name has before the last part, with a slash at the end."""
+        """The name up to its last part, with a slash at the end."""
         return self.name[: self.name.rfind("/") + 1]
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class ContactSheet:
     """One page of the thumbnails of an hour, in the order of their names."""
 
-    tiles: tuple[Tile, ...]
-    looked_at: int
-    """Names."""
+    thumbnails: tuple[Thumbnail, ...]
+    scanned: int
+    """Objects that were looked at."""
     resume_after: str | None
-    """The name after which the next page begins; None where this is the last one."""
+    """The name after which the next page begins. None on the last page."""
 
 
-def newest_hours(store: ObjectStore, bucket: str, count: int, before: Hour | None = None) -> Hours:
+def newest_hours(store: ObjectStore, bucket: str, count: int, before: Hour | None = None) -> HourPage:
     """Return the newest hours that have thumbnails.
 
     Args:
-        store: where thumbnails are.
-        bucket: the one.
-        count: how many at most.
+        store: holds the thumbnails.
+        bucket: its name.
+        count: at most so many.
         before: only older ones.
 
     Raises:
-        RetryLater: storage did not say.
+        RetryLater: storage did not answer.
     """
     now = datetime.now(UTC)
     newest = str(before) if before else f"{now.year:04}{now.month:02}"
     months = int(newest[:4]) * 12 + int(newest[4:6]) - 1
     end = str(before) if before else _BEHIND_HOURS
     hours: list[Hour] = []
-    complete = True
+    is_complete = True
     for back in (*_MONTHS_BACK, None):
         start = _FIRST_NAME if back is None or back > months else _month(months - back + 1)
         if start >= end:
             continue
-        found = store.list_folders(FolderLocation(bucket), NameRange(start, end), requests=_FOLDER_REQUESTS)
-        complete = complete and found.whole
-        hours += sorted(_hours(found.names), key=str, reverse=True)
+        folders = store.list_folders(FolderLocation(bucket), NameRange(start, end), requests=_FOLDER_REQUESTS)
+        is_complete = is_complete and folders.whole
+        hours += sorted(_hours(folders.names), key=str, reverse=True)
         end = start
         if len(hours) > count:
             break
-    return Hours(tuple(hours[:count]), more=len(hours) > count, complete=complete)
+    return HourPage(tuple(hours[:count]), has_more=len(hours) > count, is_complete=is_complete)
 
 
 def _month(number: int) -> str:
@@ -121,91 +122,91 @@ def _hours(names: tuple[str, ...]) -> Iterator[Hour]:
 
 def contact_sheet(
     store: ObjectStore, bucket: str, hour: Hour, *, folder: str = "", after: str = "", search: str = ""
-) -> Sheet:
-    """Return a page of the thumbnails of an hour.
+) -> ContactSheet:
+    """Return one page of the thumbnails of an hour.
 
     Args:
-        store: where thumbnails are.
-        bucket: the one.
-        hour: which hour folder.
-        folder: only those in this folder of it; empty, or with a slash at the end.
-        after: only those after this name, which is one below the hour folder.
-        search: only those whose name contains this, in upper or lower case.
+        store: holds the thumbnails.
+        bucket: its name.
+        hour: the hour folder.
+        folder: only thumbnails in this folder below the hour; empty, or with a slash at the end.
+        after: only thumbnails after this name below the hour.
+        search: only thumbnails whose name contains this, in any case.
 
     Raises:
-        InvalidValue: one of them cannot be.
-        RetryLater: storage did not say.
+        InvalidValue: no name can be like `folder` or `after`, or `search` is too long.
+        RetryLater: storage did not answer.
     """
     _check(hour, "folder", folder)
     _check(hour, "after", after)
     if folder and not folder.endswith("/"):
         raise InvalidValue("folder", folder, "does not end in '/'")
-    if len(search) > _LONGEST_SEARCH:
-        raise InvalidValue("search", search, f"is longer than {_LONGEST_SEARCH} characters")
+    if len(search) > _MAX_SEARCH_CHARACTERS:
+        raise InvalidValue("search", search, f"is longer than {_MAX_SEARCH_CHARACTERS} characters")
     within = FolderLocation(bucket, f"{hour}/{folder}")
-    # Two more than a page: the name to begin after, and one that tells whether there is another page.
-    size, looks = (_SEARCH_SIZE, _SEARCH_LOOKS) if search else (PAGE_SIZE + 2, _LOOKS)
-    needle = _folded(search)
+    # Two more than a page: the name to start after, and one that shows if there is another page.
+    size, listings = (_SEARCH_LISTING_SIZE, _MAX_SEARCH_LISTINGS) if search else (PAGE_SIZE + 2, _MAX_LISTINGS)
+    search_key = _search_key(search)
     last = f"{hour}/{after}" if after else ""
-    tiles: list[Tile] = []
-    looked_at = 0
-    for _ in range(looks):
+    thumbnails: list[Thumbnail] = []
+    scanned = 0
+    for _ in range(listings):
         listed = store.list_first(within, NameRange(max(last, within.prefix)), size)
-        for found in listed:
-            name = found.location.name
+        for stored in listed:
+            name = stored.location.name
             if name == last:
                 continue
-            tile = _tile(hour, found)
-            if tile and needle in _folded(tile.name):
-                if len(tiles) == PAGE_SIZE:
-                    return Sheet(tuple(tiles), looked_at, last.removeprefix(f"{hour}/"))
-                tiles.append(tile)
-            looked_at += 1
+            thumbnail = _thumbnail(hour, stored)
+            if thumbnail and search_key in _search_key(thumbnail.name):
+                if len(thumbnails) == PAGE_SIZE:
+                    return ContactSheet(tuple(thumbnails), scanned, last.removeprefix(f"{hour}/"))
+                thumbnails.append(thumbnail)
+            scanned += 1
             last = name
         if len(listed) < size:
-            return Sheet(tuple(tiles), looked_at, None)
-    return Sheet(tuple(tiles), looked_at, last.removeprefix(f"{hour}/"))
+            return ContactSheet(tuple(thumbnails), scanned, None)
+    return ContactSheet(tuple(thumbnails), scanned, last.removeprefix(f"{hour}/"))
 
 
 def find_thumbnail(
     store: ObjectStore, bucket: str, hour: str, name: str, generation: int | None = None
 ) -> tuple[StoredObject, str]:
-    """Find one of the service's own thumbnails.
+    """Find a thumbnail that the service made.
 
     Args:
-        store: where thumbnails are.
-        bucket: the one.
-        hour: the hour folder, as it was asked for.
-        name: below that, as it was asked for.
-        generation: this one of it, or the live one.
+        store: holds the thumbnails.
+        bucket: its name.
+        hour: the hour folder, as the caller wrote it.
+        name: the name below it, as the caller wrote it.
+        generation: of the thumbnail; the live one if None.
 
     Returns:
-        It, and what it is: one of a few content types, whatever storage says beside that.
+        The object, and its content type, one of `_IMAGE_TYPES`.
 
     Raises:
-        ObjectNotFound: there is none, which is also said of everything that is not to be seen.
-        RetryLater: storage did not say.
+        ObjectNotFound: there is none, or the object is not for callers to see. The message is the same.
+        RetryLater: storage did not answer.
     """
     missing = ObjectNotFound("there is no such thumbnail")
     try:
-        checked = Hour.parse(hour, "hour")
-        _check(checked, "name", name)
+        parsed = Hour.parse(hour, "hour")
+        _check(parsed, "name", name)
     except InvalidValue:
         raise missing from None
     if not _is_addressable(name):
         raise missing
     try:
-        found = store.stat(ObjectLocation(bucket, f"{checked}/{name}"), generation)
+        stored = store.stat(ObjectLocation(bucket, f"{parsed}/{name}"), generation)
     except (ObjectNotFound, StorageRefused):
         raise missing from None
-    content_type = _shown_type(found)
-    if content_type is None or SOURCE_KEY not in found.metadata or found.size > MAX_IMAGE_BYTES:
+    content_type = _image_type(stored)
+    if content_type is None or SOURCE_KEY not in stored.metadata or stored.size > MAX_IMAGE_BYTES:
         raise missing
-    return found, content_type
+    return stored, content_type
 
 
 def _check(hour: Hour, field: str, name: str) -> None:
-    """Refuse what no object's name in an hour folder can be, before storage is asked."""
+    """Refuse a name that no object in an hour folder can have, before storage is asked."""
     if any(character in name for character in "\0\r\n"):
         raise InvalidValue(field, name, "has a character that no name has")
     if len(f"{hour}/{name}".encode(errors="replace")) > MAX_NAME_BYTES:
@@ -213,24 +214,24 @@ def _check(hour: Hour, field: str, name: str) -> None:
 
 
 def _is_addressable(name: str) -> bool:
-    """Whether browsers ask for the name as it is: what looks like a step in a path they take before they ask."""
+    """Return false if a browser would change the name in an address: it resolves `.` and `..` itself."""
     return bool(name) and not {".", ".."} & set(name.replace("\\", "/").split("/"))
 
 
-def _shown_type(found: StoredObject) -> str | None:
-    content_type = found.content_type.partition(";")[0].strip().lower()
-    # The service stores nothing packed; of such an object neither the size nor the checksum is that of what is sent.
-    return content_type if content_type in _SHOWN_TYPES and not found.content_encoding else None
+def _image_type(stored: StoredObject) -> str | None:
+    content_type = stored.content_type.partition(";")[0].strip().lower()
+    # The service never compresses what it stores, and of a compressed object the size is not that of what is sent.
+    return content_type if content_type in _IMAGE_TYPES and not stored.content_encoding else None
 
 
-def _tile(hour: Hour, found: StoredObject) -> Tile | None:
-    source = found.metadata.get(SOURCE_KEY)
-    if source is None or _shown_type(found) is None:
+def _thumbnail(hour: Hour, stored: StoredObject) -> Thumbnail | None:
+    source = stored.metadata.get(SOURCE_KEY)
+    if source is None or _image_type(stored) is None:
         return None
-    name = found.location.name.removeprefix(f"{hour}/")
-    return Tile(name, source, found.size, found.generation, _is_addressable(name))
+    name = stored.location.name.removeprefix(f"{hour}/")
+    return Thumbnail(name, source, stored.size, stored.generation, _is_addressable(name))
 
 
-def _folded(text: str) -> str:
-    """Compare without regard to case, and to how a letter with an accent is written."""
+def _search_key(text: str) -> str:
+    """Fold case, and the ways to write a letter with an accent."""
     return unicodedata.normalize("NFC", text).casefold()

@@ -1,9 +1,8 @@
-"""The service at a glance, as text: the settings in force, and how each door is called. Asks nobody anything."""
+"""Content of the overview page: the settings, and a command for each way to call the service."""
 
 import json
-import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -11,37 +10,35 @@ from pydantic import BaseModel, ByteSize
 
 from service.settings import Settings
 
-_HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.IGNORECASE)
-
 
 @dataclass(frozen=True, slots=True)
-class SettingShown:
-    """One setting, for people."""
+class SettingRow:
+    """One row of the table of settings."""
 
     name: str
     value: str
-    """Empty where there is none."""
+    """Empty if there is none."""
     is_set: bool
-    """Whether the environment says so, and not the default."""
+    """True if the environment sets it, false if it is the default."""
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """How something is done from a command line."""
+class Example:
+    """A command to copy, and what it is for."""
 
     purpose: str
     command: str
 
 
-def settings_in_force(settings: Settings) -> Iterator[SettingShown]:
-    """Yield the settings, but for what Cloud Run says to the tasks of a job."""
+def setting_rows(settings: Settings) -> Iterator[SettingRow]:
+    """Yield all settings, without those that Cloud Run sets for the tasks of a job."""
     for field in Settings.model_fields:
         is_set = field in settings.model_fields_set
         if is_set or not field.startswith("cloud_run_"):
-            yield SettingShown(field.upper(), _shown(getattr(settings, field)), is_set)
+            yield SettingRow(field.upper(), _text(getattr(settings, field)), is_set)
 
 
-def _shown(value: object) -> str:
+def _text(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -62,26 +59,16 @@ def _without_password(text: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def service_address(headers: Mapping[str, str], scheme: str) -> str:
-    """The address that a request came to, for showing it; `$URL` where its Host header is none.
-
-    Nothing rests on it: who calls from elsewhere sees what they sent themselves.
-    """
-    host = headers.get("host", "")
-    if headers.get("x-forwarded-proto", "").lower() == "https":
-        scheme = "https"
-    return f"{scheme}://{host}" if _HOST.fullmatch(host) else "$URL"
-
-
-def doors(settings: Settings, address: str) -> list[Call]:
-    """How each door is called, ready to copy.
+def command_examples(settings: Settings, base_url: str) -> list[Example]:
+    """Return a command for each way to call the service, safe to paste into a shell.
 
     Args:
-        settings: those in force.
-        address: the service's, as the reader sees it.
+        settings: of this service.
+        base_url: the address that the reader came by, with a slash at the end. It is the caller's own text.
     """
-    # Nobody is let in at a Cloud Run address without a token; nobody needs one on the own machine.
-    token = ' -H "Authorization: Bearer $(gcloud auth print-identity-token)"' if address.startswith("https:") else ""
+    # Cloud Run refuses calls without a token; a service on the reader's own machine needs none.
+    token = ' -H "Authorization: Bearer $(gcloud auth print-identity-token)"' if base_url.startswith("https:") else ""
+    run, events, runs = (f"{shlex.quote(base_url + path)}{token}" for path in ("run", "events", "runs"))
     folder = settings.input_folder
     event = {"bucket": folder.bucket, "name": f"{folder.prefix}cat.jpg"}
     attributes = {
@@ -94,13 +81,13 @@ def doors(settings: Settings, address: str) -> list[Call]:
     headers = "".join(f" -H {shlex.quote(f'{name}: {value}')}" for name, value in attributes.items())
     body = shlex.quote(json.dumps(event, ensure_ascii=False))
     return [
-        Call("Thumbnail the whole folder, with a line of progress every second",
-             f"curl -N -X POST {address}/run{token} -H 'Accept: application/x-ndjson'"),
-        Call("Only list and count, and say what it would cost",
-             f"""curl -X POST {address}/run{token} -d '{{"dry_run": true}}'"""),
-        Call("Thumbnail one object, as an event of Eventarc does", f"curl {address}/events{token}{headers} -d {body}"),
-        Call("Ask how far the runs are", f"curl {address}/runs{token}"),
-        Call("One task of four, as a Cloud Run Job starts it",
-             f"INPUT_FOLDER={shlex.quote(str(folder))} CLOUD_RUN_TASK_INDEX=0 CLOUD_RUN_TASK_COUNT=4 "
-             "python -m service.job"),
+        Example("Make thumbnails of the whole folder, with a line of progress every second",
+                f"curl -N -X POST {run} -H 'Accept: application/x-ndjson'"),
+        Example("Count the images and estimate the cost, without making thumbnails",
+                f"""curl -X POST {run} -d '{{"dry_run": true}}'"""),
+        Example("Make the thumbnail of one object, as an event of Eventarc does", f"curl {events}{headers} -d {body}"),
+        Example("List the latest runs", f"curl {runs}"),
+        Example("Run the first of four tasks, as a Cloud Run job does",
+                f"INPUT_FOLDER={shlex.quote(str(folder))} CLOUD_RUN_TASK_INDEX=0 CLOUD_RUN_TASK_COUNT=4 "
+                "python -m service.job"),
     ]  # fmt: skip

@@ -1,51 +1,44 @@
-"""Templates to HTML. The only Jinja2, which is imported with the first page that somebody asks for.
+"""HTML from templates. Jinja2 lives here alone, and is imported with the first page that somebody opens.
 
-Object names, reasons, whatever a caller sent: all of it is hostile text. It is escaped wherever it stands, set apart by
-`<bdi>` so that it cannot turn the text around it, and percent-encoded where it is part of an address.
+Object names, reasons and parameters are hostile text. They are escaped everywhere, stand in `<bdi>` so that they cannot
+reorder the text around them, and are percent-encoded in addresses.
 """
 
-import unicodedata
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
+from pydantic import ByteSize
 
 from service.naming import Hour
+from service.web.static_files import static_address
 
-_KIBIBYTE = 1024
 _MINUTE = 60
 _HOUR = 60 * _MINUTE
-_CONTROL_PICTURES = 0x2400
-_DELETE = 0x7F
 _FIRST_ISOLATE, _POP_ISOLATE = "\u2068", "\u2069"
+
+_VISIBLE = {
+    **{code: chr(0x2400 + code) for code in range(0x20)},
+    0x7F: "␡",
+    **dict.fromkeys(range(0x80, 0xA0), "�"),
+    **dict.fromkeys(range(0xD800, 0xE000), "�"),
+}
+"""Control characters to their pictures, and to � those without one and lone surrogates."""
 
 
 def _text(value: object) -> str:
-    """Show what has no look of its own: control characters as their pictures, what is no character at all as �."""
-    return "".join(map(_visible, str(value)))
-
-
-def _visible(character: str) -> str:
-    match unicodedata.category(character):
-        case "Cc" if ord(character) < ord(" "):
-            return chr(_CONTROL_PICTURES + ord(character))
-        case "Cc":
-            return "␡" if ord(character) == _DELETE else "�"
-        case "Cs":
-            return "�"
-        case _:
-            return character
+    return str(value).translate(_VISIBLE)
 
 
 def _breakable(value: object) -> Markup:
-    """Let a line break after a slash; what is copied stays as it is."""
+    """Let a line break after a slash, without changing what is copied."""
     return escape(_text(value)).replace("/", Markup("/<wbr>"))
 
 
 def _isolated(value: object) -> str:
-    """As `<bdi>` does, where there can be no element: in an attribute, in a title."""
+    """Do what `<bdi>` does, for attributes and titles."""
     return f"{_FIRST_ISOLATE}{_text(value)}{_POP_ISOLATE}"
 
 
@@ -67,19 +60,12 @@ def _number(value: float) -> str:
 
 
 def _size(size: int) -> str:
-    """Bytes for people: `812 B`, `3.4 KiB`, `120 MiB`."""
-    if size < _KIBIBYTE:
-        return f"{size} B"
-    value = float(size)
-    for unit in ("KiB", "MiB", "GiB"):
-        value /= _KIBIBYTE
-        if value < _KIBIBYTE:
-            return f"{value:.1f} {unit}" if value < 100 else f"{value:.0f} {unit}"  # noqa: PLR2004 - three digits
-    return f"{_number(round(value / _KIBIBYTE, 1))} TiB"
+    """Format bytes: `812 B`, `3.4 KiB`, `120.0 MiB`."""
+    return ByteSize(size).human_readable(separator=" ")
 
 
 def _duration(seconds: float) -> str:
-    """Seconds for people: `40 s`, `2 min 5 s`, `3 h 20 min`."""
+    """Format seconds: `40 s`, `2 min 5 s`, `3 h 20 min`."""
     whole = round(seconds)
     if whole < _MINUTE:
         return f"{whole} s"
@@ -92,8 +78,8 @@ def _moment(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _hour_for_people(hour: Hour | str) -> str:
-    """Read `20251203T15Z` as `3 December 2025, 15:00 UTC`."""
+def _long_hour(hour: Hour | str) -> str:
+    """Format `20251203T15Z` as `3 December 2025, 15:00 UTC`."""
     text = str(hour)
     month = datetime(2000, int(text[4:6]), 1, tzinfo=UTC).strftime("%B")
     return f"{int(text[6:8])} {month} {text[:4]}, {text[9:11]}:00 UTC"
@@ -117,16 +103,16 @@ _environment.filters |= {
     "size": _size,
     "duration": _duration,
     "moment": _moment,
-    "hour": _hour_for_people,
+    "hour": _long_hour,
 }
-_environment.globals["query"] = _query
+_environment.globals |= {"query": _query, "static": static_address}
 
 
 def render(template: str, **values: object) -> bytes:
     """Return a page.
 
     Args:
-        template: its file's name.
-        values: what it shows; all that it asks for.
+        template: file name in `templates/`.
+        values: all variables that the template uses.
     """
     return _environment.get_template(template).render(values).encode(errors="replace")

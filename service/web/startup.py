@@ -1,7 +1,7 @@
-"""What answers while the rest is still being imported: an ASGI application that opens the port at once.
+"""ASGI app that answers `/health` while the real application is being imported.
 
-Imports no more than it needs for that. The web framework, the storage client and the picture library take most of a
-start, and none of them is needed to say that the process is there.
+It imports the standard library alone. Web framework, storage client and image library take most of a start, and none
+of them is needed to open the port.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from typing import Any
 HEALTHY = {"status": "ok"}
 """The answer of `GET /health`."""
 
-_SWITCH_SECONDS = 0.0005
-"""How soon an import lets the requests have the interpreter; by default it is ten times that."""
+_SWITCH_INTERVAL = 0.0005
+"""Seconds after which importing gives way to requests; a tenth of Python's default."""
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -24,48 +24,48 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 class DeferredApp:
-    """Passes requests on to the application, as soon as there is one."""
+    """Passes requests to an application as soon as it is loaded."""
 
-    def __init__(self, load: Callable[[], Application], close: Callable[[], None]) -> None:
-        """Assemble; nothing is loaded.
+    def __init__(self, load: Callable[[], Application], on_shutdown: Callable[[], None]) -> None:
+        """Prepare without loading anything.
 
         Args:
-            load: imports and builds the application; called once, in a thread.
-            close: called when the server has stopped serving.
+            load: imports and builds the application. Called once, in a thread.
+            on_shutdown: called when the server has stopped serving.
         """
         self._load = load
-        self._close = close
+        self._on_shutdown = on_shutdown
         self._application: Application | None = None
         self._loaded = asyncio.Event()
         self.failure: Exception | None = None
-        """Why there is no application, where `load` has raised."""
+        """What `load` has raised."""
 
-    def begin(self, failed: Callable[[], None]) -> None:
-        """Load in a thread, from within the event loop.
+    def start_loading(self, on_failure: Callable[[], None]) -> None:
+        """Load the application in a thread. Call this from the event loop.
 
         Args:
-            failed: called in the event loop when `load` has raised.
+            on_failure: called in the event loop if `load` raises.
         """
         loop = asyncio.get_running_loop()
 
         def work() -> None:
-            usual = sys.getswitchinterval()
-            sys.setswitchinterval(_SWITCH_SECONDS)
+            default = sys.getswitchinterval()
+            sys.setswitchinterval(_SWITCH_INTERVAL)
             try:
                 self._application = self._load()
-            except Exception as error:  # noqa: BLE001 - the edge of a thread: it is kept for whoever ends the program
+            except Exception as error:  # noqa: BLE001 - the edge of a thread; the program reads `failure` and ends
                 self.failure = error
-                loop.call_soon_threadsafe(failed)
+                loop.call_soon_threadsafe(on_failure)
             finally:
-                sys.setswitchinterval(usual)
+                sys.setswitchinterval(default)
                 loop.call_soon_threadsafe(self._loaded.set)
 
         Thread(target=work, name="load", daemon=True).start()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve one connection, as ASGI has it."""
+        """Serve one connection (ASGI)."""
         if scope["type"] == "lifespan":
-            return await self._live(receive, send)
+            return await self._lifespan(receive, send)
         if self._application is None:
             if scope["type"] == "http" and scope["path"] == "/health" and scope["method"] in {"GET", "HEAD"}:
                 return await _answer(send, 200, HEALTHY)
@@ -74,11 +74,11 @@ class DeferredApp:
             return await _answer(send, 503, {"code": "shutting_down", "reason": "the service could not start"})
         return await self._application(scope, receive, send)
 
-    async def _live(self, receive: Receive, send: Send) -> None:
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        await asyncio.to_thread(self._close)
+        await asyncio.to_thread(self._on_shutdown)
         await send({"type": "lifespan.shutdown.complete"})
 
 

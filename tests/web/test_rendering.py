@@ -1,4 +1,4 @@
-"""Figures and times as people read them."""
+"""Numbers, sizes and times as pages show them."""
 
 from datetime import datetime, timedelta, timezone
 
@@ -14,12 +14,12 @@ from service.web import rendering
         (1023, "1023 B"),
         (1024, "1.0 KiB"),
         (3481, "3.4 KiB"),
-        (102_400, "100 KiB"),
+        (102_400, "100.0 KiB"),
         (5 * 2**30, "5.0 GiB"),
-        (1500 * 2**40, "1,500 TiB"),
+        (1500 * 2**40, "1.5 PiB"),
     ],
 )
-def test_sizes_have_three_digits_or_so(size: int, text: str) -> None:
+def test_sizes_have_a_binary_unit(size: int, text: str) -> None:
     assert rendering._size(size) == text
 
 
@@ -41,4 +41,4 @@ def test_durations_have_two_units_at_most(seconds: float, text: str) -> None:
 def test_times_are_in_utc() -> None:
     moment = datetime(2025, 12, 3, 1, 2, 3, tzinfo=timezone(timedelta(hours=5)))
     assert rendering._moment(moment) == "2025-12-02 20:02:03 UTC"
-    assert rendering._hour_for_people("00010203T09Z") == "3 February 0001, 09:00 UTC"
+    assert rendering._long_hour("00010203T09Z") == "3 February 0001, 09:00 UTC"

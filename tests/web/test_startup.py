@@ -1,4 +1,4 @@
-"""What answers while the rest is being imported."""
+"""Answers while the application is being imported."""
 
 import asyncio
 import threading
@@ -16,8 +16,8 @@ async def _application(scope: Message, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-def _client(front: DeferredApp) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(front), base_url="http://test")
+def _client(app: DeferredApp) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
 
 def test_health_is_answered_before_anything_is_loaded_and_the_rest_waits_for_it() -> None:
@@ -28,9 +28,9 @@ def test_health_is_answered_before_anything_is_loaded_and_the_rest_waits_for_it(
         return _application
 
     async def ask() -> None:
-        front = DeferredApp(load, lambda: None)
-        front.begin(lambda: None)
-        async with _client(front) as client:
+        app = DeferredApp(load, lambda: None)
+        app.start_loading(lambda: None)
+        async with _client(app) as client:
             answer = await client.get("/health")
             assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
             assert (await client.head("/health")).status_code == 200
@@ -48,17 +48,17 @@ def test_health_is_answered_before_anything_is_loaded_and_the_rest_waits_for_it(
 
 def test_who_waits_for_what_cannot_be_loaded_is_told_to_come_again() -> None:
     def load() -> Any:  # noqa: ANN401 - an application
-        raise CredentialsMissing("nobody to be")
+        raise CredentialsMissing("no Google credentials found")
 
     async def ask() -> None:
-        front = DeferredApp(load, lambda: None)
+        app = DeferredApp(load, lambda: None)
         failed = asyncio.Event()
-        front.begin(failed.set)
-        async with _client(front) as client:
+        app.start_loading(failed.set)
+        async with _client(app) as client:
             answer = await client.post("/run")
         await asyncio.wait_for(failed.wait(), 20)
         assert answer.status_code == 503
-        assert isinstance(front.failure, CredentialsMissing)
+        assert isinstance(app.failure, CredentialsMissing)
 
     asyncio.run(ask())
 

@@ -1,8 +1,8 @@
 "use strict";
 
-// What pages can do without this, they do: here are a button to copy a command, and progress that moves.
+// The pages work without this. It adds a button to copy a command, and keeps the page of a run up to date.
 
-const say = (text) => { document.getElementById("said").textContent = text; };
+const announce = (text) => { document.getElementById("announcement").textContent = text; };
 
 function addCopyButtons() {
   for (const block of document.querySelectorAll("pre")) {
@@ -12,123 +12,69 @@ function addCopyButtons() {
     button.textContent = "Copy";
     button.setAttribute("aria-describedby", block.getAttribute("aria-labelledby"));
     button.addEventListener("click", async () => {
-      let copied = true;
+      let result = "Copied";
       try {
         await navigator.clipboard.writeText(code.textContent);
       } catch {
-        // Not everywhere may a page write there: then it is selected, for Ctrl+C.
+        // The browser does not allow it, so select the text for Ctrl+C.
         getSelection().selectAllChildren(code);
-        copied = false;
+        result = "Selected";
       }
-      button.textContent = copied ? "Copied" : "Selected";
-      say(copied ? "Copied" : "Selected, to be copied");
+      button.textContent = result;
+      announce(result);
       setTimeout(() => { button.textContent = "Copy"; }, 2000);
     });
     block.append(button);
   }
 }
 
-const number = (value) => value.toLocaleString("en-US", { maximumFractionDigits: 1 });
-
-function size(bytes) {
-  if (bytes < 1024) return `${bytes} B`;
-  let value = bytes;
-  for (const unit of ["KiB", "MiB", "GiB"]) {
-    value /= 1024;
-    if (value < 1024) return `${value.toFixed(value < 100 ? 1 : 0)} ${unit}`;
-  }
-  return `${number(value / 1024)} TiB`;
-}
-
-function duration(seconds) {
-  const whole = Math.round(seconds);
-  if (whole < 60) return `${whole} s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
-  return `${number(Math.floor(whole / 3600))} h ${Math.floor((whole % 3600) / 60)} min`;
-}
-
-const moment = (text) => `${new Date(text).toISOString().slice(0, 19).replace("T", " ")} UTC`;
-
 function follow(run) {
-  const often = 2000;
-  const seldom = 10000;
-  let parts = null;
-  let announced = -1;
+  const OFTEN = 2000;
+  const SELDOM = 10000;
+  const tenth = (page) => Math.floor(10 * page.querySelector("progress").position);
+  const text = (page, id) => page.getElementById(id).textContent;
 
-  const find = (status, path) => path.split(".").reduce((value, key) => value?.[key], status);
-
-  function show(kind, format, status) {
-    for (const element of run.querySelectorAll(`[data-${kind}]`)) {
-      const value = find(status, element.dataset[kind]);
-      const text = value === undefined || value === null ? "–" : format(value);
-      if (element.textContent !== text) element.textContent = text;
-    }
+  function announceChanges(page) {
+    if (text(page, "state") !== text(document, "state")) announce(text(page, "state"));
+    else if (tenth(page) !== tenth(document)) announce(text(page, "done"));
   }
 
-  function showFigures(status) {
-    show("number", number, status);
-    show("size", size, status);
-    show("duration", duration, status);
-    show("moment", moment, status);
-    if (status.total === undefined) return;
-    const bar = document.getElementById("bar");
-    bar.max = status.total || 1;
-    bar.value = status.total ? status.done : 1;
-    const percent = status.total ? Math.floor((100 * status.done) / status.total) : 100;
-    document.getElementById("percent").textContent = ` · ${percent} %`;
-    // Each tenth is worth a word; each image is not.
-    if (Math.floor(percent / 10) !== announced) {
-      if (announced >= 0) say(`${percent} percent: ${number(status.done)} of ${number(status.total)} images`);
-      announced = Math.floor(percent / 10);
+  // Returns false if a part has the focus: it stays as it is until the reader has moved on.
+  function replaceParts(page) {
+    let replacedAll = true;
+    for (const part of run.querySelectorAll("[data-part]")) {
+      const fresh = page.getElementById(part.id);
+      if (!fresh || part.outerHTML === fresh.outerHTML) continue;
+      if (part.contains(document.activeElement)) replacedAll = false;
+      else part.replaceWith(fresh);
     }
+    return replacedAll;
   }
 
-  // Lists and sentences come from the server, which escapes what is in them; here nothing is made of text.
-  async function showParts(status) {
-    const wanted = JSON.stringify([
-      status.state, status.failed, status.failures, status.rejected, status.rejections, status.tasks, status.timestamp,
-    ]);
-    if (wanted === parts) return;
-    const answer = await fetch(location.pathname, { headers: { Accept: "text/html" }, cache: "no-store" });
-    if (!answer.ok) return;
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    const state = page.querySelector(".state").textContent;
-    let all = true;
-    for (const old of run.querySelectorAll("[data-part]")) {
-      const fresh = page.getElementById(old.id);
-      if (!fresh || old.outerHTML === fresh.outerHTML) continue;
-      // What somebody is about to use stays where it is, until they have gone on.
-      if (old.contains(document.activeElement)) all = false;
-      else old.replaceWith(fresh);
-    }
-    if (run.dataset.state !== status.state) say(state);
-    run.dataset.state = status.state;
-    parts = all ? wanted : null;
-  }
-
-  async function look() {
-    let wait = often;
+  async function refresh() {
+    let wait = OFTEN;
     try {
       if (!document.hidden) {
-        const answer = await fetch(location.pathname, { headers: { Accept: "application/json" }, cache: "no-store" });
+        const answer = await fetch(location.pathname, { headers: { Accept: "text/html" }, cache: "no-store" });
         if (!answer.ok) throw new Error(answer.statusText);
-        const status = await answer.json();
-        showFigures(status);
-        await showParts(status);
+        const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+        const { state } = page.getElementById("run").dataset;
+        announceChanges(page);
+        const replacedAll = replaceParts(page);
         run.classList.remove("stale");
-        if (status.state === "whole" && parts !== null) return;
-        // Somebody may call it again, or Cloud Run may try a task again.
-        if (status.state === "unfinished") wait = seldom;
+        if (state === "whole" && replacedAll) return;
+        // Somebody may start the run again, or Cloud Run may retry a task.
+        if (state === "unfinished") wait = SELDOM;
       }
     } catch {
-      if (!run.classList.contains("stale")) say("The service does not answer; trying again.");
+      if (!run.classList.contains("stale")) announce("The service does not answer; trying again.");
       run.classList.add("stale");
-      wait = seldom;
+      wait = SELDOM;
     }
-    setTimeout(look, wait);
+    setTimeout(refresh, wait);
   }
 
-  setTimeout(look, often);
+  setTimeout(refresh, OFTEN);
 }
 
 addCopyButtons();
