@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 
 from service.errors import InvalidValue, ObjectNotFound, StorageRefused
 from service.naming import SOURCE_KEY, Hour
@@ -99,7 +100,7 @@ def newest_hours(store: ObjectStore, bucket: str, count: int, before: Hour | Non
         if start >= end:
             continue
         found = store.list_folders(FolderLocation(bucket), NameRange(start, end), requests=_FOLDER_REQUESTS)
-        complete = complete and found.whole
+        complete = complete and found.complete
         hours += sorted(_hours(found.names), key=str, reverse=True)
         end = start
         if len(hours) > count:
@@ -150,7 +151,7 @@ def contact_sheet(
     tiles: list[Tile] = []
     looked_at = 0
     for _ in range(looks):
-        listed = store.list_first(within, NameRange(max(last, within.prefix)), size)
+        listed = list(islice(store.list_objects(within, NameRange(max(last, within.prefix))), size))
         for found in listed:
             name = found.location.name
             if name == last:

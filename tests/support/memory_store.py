@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import count, islice
+from itertools import count
 from pathlib import PurePosixPath
 from threading import RLock
 
@@ -96,9 +96,6 @@ class MemoryStore:
             if glob is None or PurePosixPath(name).match(glob):
                 yield held.described
 
-    def list_first(self, folder: FolderLocation, names: NameRange, count: int) -> list[StoredObject]:
-        return list(islice(self.list_objects(folder, names), count))
-
     def list_folders(self, folder: FolderLocation, names: NameRange, *, requests: int) -> Folders:
         # As Cloud Storage does it: of each request a thousand entries, be they folders or objects.
         entries: dict[str, bool] = {}
@@ -106,7 +103,7 @@ class MemoryStore:
             below, slash, _ = found.location.name.removeprefix(folder.prefix).partition("/")
             entries[folder.prefix + below + slash] = bool(slash)
         seen = list(entries.items())[: requests * 1000]
-        return Folders(tuple(name for name, is_folder in seen if is_folder), whole=len(seen) == len(entries))
+        return Folders(tuple(name for name, is_folder in seen if is_folder), complete=len(seen) == len(entries))
 
     def stat(self, location: ObjectLocation, generation: int | None = None) -> StoredObject:
         self._called("stat", location)
@@ -115,19 +112,19 @@ class MemoryStore:
             raise ObjectNotFound(f"{location} is not there")
         return held.described
 
-    def read(self, found: StoredObject, max_bytes: int) -> bytes:
-        self._called("read", found.location)
-        held = self._buckets.get(found.location.bucket, {}).get(found.location.name)
-        if held is None or held.described.generation != found.generation:
-            raise ObjectNotFound(f"{found.location} is not there")
+    def read(self, stored: StoredObject, max_bytes: int) -> bytes:
+        self._called("read", stored.location)
+        held = self._buckets.get(stored.location.bucket, {}).get(stored.location.name)
+        if held is None or held.described.generation != stored.generation:
+            raise ObjectNotFound(f"{stored.location} is not there")
         assert len(held.data) <= max_bytes, "larger sources are rejected unread"
         return held.data
 
-    def read_head(self, found: StoredObject, size: int) -> bytes:
-        self._called("head", found.location)
-        held = self._buckets.get(found.location.bucket, {}).get(found.location.name)
-        if held is None or held.described.generation != found.generation:
-            raise ObjectNotFound(f"{found.location} is not there")
+    def read_head(self, stored: StoredObject, size: int) -> bytes:
+        self._called("head", stored.location)
+        held = self._buckets.get(stored.location.bucket, {}).get(stored.location.name)
+        if held is None or held.described.generation != stored.generation:
+            raise ObjectNotFound(f"{stored.location} is not there")
         return held.data[:size]
 
     def write(

@@ -18,6 +18,7 @@ import pytest
 
 from service.errors import PermissionMissing, StorageUnavailable
 from service.runs.request import RunRequest
+from service.storage.base import StoredObject
 from service.web.rendering import render
 from tests.support.browser import BROWSER, Answer, Html, Looked, looking
 from tests.support.memory_store import MemoryStore
@@ -441,14 +442,15 @@ class TestSheet:
         for index in range(100_000):
             looked.store.put(f"gs://photos/{HOUR}/{index:06}.jpg", b"", metadata={"thumbnail-source": "gs://x/y"})
         asked = list[int]()
-        list_first = looked.store.list_first
+        list_objects = looked.store.list_objects
 
-        def counted(*args: object) -> object:
-            found = list_first(*args)  # type: ignore[arg-type]  # as they came
-            asked.append(len(found))
-            return found
+        def counted(*args: object) -> Iterator[StoredObject]:
+            asked.append(0)
+            for stored in list_objects(*args):  # type: ignore[arg-type]  # as they came
+                asked[-1] += 1
+                yield stored
 
-        looked.store.list_first = counted  # type: ignore[method-assign, assignment]  # to see how much is asked
+        looked.store.list_objects = counted  # type: ignore[method-assign, assignment]  # to see how much is asked
         page = looked.page(f"/hours/{HOUR}").html
         assert len(names_on(page)) == 200
         assert asked == [202]
