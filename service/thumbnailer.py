@@ -143,7 +143,7 @@ class Thumbnailer:
         if reason := self.selection.name_exclusion_reason(source):
             return Outcome(Result.IGNORED, source, reason=reason)
         try:
-            found = event.described or self.store.stat(source, event.generation)
+            found = event.resource or self.store.stat(source, event.generation)
             if reason := self.selection.exclusion_reason(found) or self.selection.non_image_reason(found):
                 return Outcome(Result.IGNORED, source, reason=reason)
             return self._make(found, Hour.of(found.created))

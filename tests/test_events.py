@@ -29,8 +29,8 @@ def _meaning(headers: dict[str, str], body: bytes) -> tuple[str, Any]:
     except NotAnEvent as error:
         return "not_an_event", str(error)
     if isinstance(event, IgnoredEvent):
-        return "not_ours", event.reason
-    return "location", (str(event.location), event.generation, event.described is not None)
+        return "ignored", event.reason
+    return "location", (str(event.location), event.generation, event.resource is not None)
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
@@ -39,24 +39,24 @@ def test_a_delivery_means_what_its_file_says(path: Path) -> None:
     kind, value = _meaning(headers, body)
     assert kind in expected
     if kind == "location":
-        assert value == (expected["location"], expected["generation"], expected["described"])
+        assert value == (expected["location"], expected["generation"], expected["resource"])
     else:
         assert expected[kind] in value
 
 
 def test_there_are_deliveries_of_every_kind() -> None:
-    assert {kind for path in CASES for kind in _load(path)[2]} >= {"location", "not_ours", "unusable", "not_an_event"}
+    assert {kind for path in CASES for kind in _load(path)[2]} >= {"location", "ignored", "unusable", "not_an_event"}
 
 
 def test_a_full_event_says_all_that_is_needed() -> None:
     headers, body, _ = _load(Path(__file__).parent / "data" / "events" / "binary.json")
     event = decode(headers, body)
     assert isinstance(event, ObjectFinalized)
-    assert event.described
-    assert event.described.size == 352041
-    assert event.described.content_type == "image/jpeg"
-    assert event.described.metadata == {"album": "summer"}
-    assert event.described.created.isoformat() == "2026-01-05T10:59:59.503000+00:00"
+    assert event.resource
+    assert event.resource.size == 352041
+    assert event.resource.content_type == "image/jpeg"
+    assert event.resource.metadata == {"album": "summer"}
+    assert event.resource.created.isoformat() == "2026-01-05T10:59:59.503000+00:00"
 
 
 _JSON = st.recursive(
@@ -82,5 +82,5 @@ _JSON = st.recursive(
 )  # fmt: skip
 def test_whatever_is_delivered_ends_in_an_event_or_in_our_own_errors(headers: dict[str, str], body: bytes) -> None:
     kind, value = _meaning(headers, body)
-    assert kind in {"location", "not_ours", "unusable", "not_an_event"}
+    assert kind in {"location", "ignored", "unusable", "not_an_event"}
     assert value

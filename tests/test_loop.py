@@ -461,5 +461,5 @@ def test_over_http_the_replay_of_all_that_was_written_asks_nothing_of_storage(
 def _stored(resource: dict[str, Any]) -> StoredObject:
     event = decode(*deliveries(resource)["binary"])
     assert not isinstance(event, IgnoredEvent)
-    assert event.described
-    return event.described
+    assert event.resource
+    return event.resource

@@ -135,9 +135,7 @@ class MediaClient:
             raise api.from_http_status(response.status, _error_message(response.data))  # type: ignore[no-untyped-call]
         return response
 
-    def _send(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None
-    ) -> urllib3.BaseHTTPResponse:
+    def _send(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> urllib3.BaseHTTPResponse:
         signed = {"user-agent": _USER_AGENT, **headers}
         self._credentials.before_request(self._refresh_request, method, self._endpoint + path, signed)
         try:
