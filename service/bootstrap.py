@@ -14,7 +14,8 @@ from service.selection import Selection
 from service.settings import Settings
 from service.storage.base import ObjectStore
 from service.storage.cloud import CloudStore
-from service.telemetry.metrics import OFF, Door, OpenTelemetry
+from service.telemetry.metrics import OFF, Door, Metrics
+from service.telemetry.sdk import meter_provider
 from service.thumbnailer import Limits, Output, Thumbnailer
 
 PAGE_IMAGE_READS = 16
@@ -89,7 +90,7 @@ def build(settings: Settings, store: ObjectStore | None = None, stopping: Event 
         outputs,
         Limits(settings.max_source_bytes, settings.max_image_pixels, settings.memory_budget),
         cache_control=settings.cache_control,
-        metrics=OpenTelemetry() if settings.metrics else OFF,
+        metrics=Metrics(meter_provider()) if settings.metrics else OFF,
     )
     return Service(
         thumbnailer,

@@ -6,7 +6,7 @@ when a write finds the name taken.
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -35,7 +35,7 @@ from service.naming import GENERATION_KEY, SOURCE_KEY, SPEC_KEY, Hour, OutputFol
 from service.selection import Selection
 from service.storage.addresses import ObjectLocation
 from service.storage.base import ObjectStore, StoredObject
-from service.telemetry.metrics import OFF, Clock, Metrics, Origin, Stage, Write
+from service.telemetry.metrics import OFF, Metrics, Origin, Stage, Timer, Write
 
 _MEBIBYTE = 1024 * 1024
 _ATTEMPTS_AT_A_NAME = 4
@@ -196,43 +196,36 @@ class Thumbnailer:
     def _make(self, found: StoredObject, hour: Hour, *, overwrite: bool = False) -> Outcome:
         if outcome := self.outcome_unread(found, hour):
             return outcome
-        clock = self.metrics.clock()
-        try:
-            return self._made(found, hour, clock, overwrite=overwrite)
-        finally:
-            clock.end()
+        with self.metrics.in_flight() as timer:
+            return self._made(found, hour, timer, overwrite=overwrite)
 
-    def _made(self, found: StoredObject, hour: Hour, clock: Clock, *, overwrite: bool) -> Outcome:
+    def _made(self, found: StoredObject, hour: Hour, timer: Timer, *, overwrite: bool) -> Outcome:
         bytes_read = 0
-        stage = Stage.WAIT
         try:
-            with self._sources.reserve(self._bytes_held(found)):
-                clock.lap(Stage.WAIT)
-                stage = Stage.READ
-                data = self.store.read(found, self.limits.max_source_bytes)
+            with ExitStack() as held:
+                with timer.stage(Stage.WAIT):
+                    held.enter_context(self._sources.reserve(self._bytes_held(found)))
+                with timer.stage(Stage.READ):
+                    data = self.store.read(found, self.limits.max_source_bytes)
                 bytes_read = len(data)
                 self.metrics.read(bytes_read)
-                clock.lap(Stage.READ)
-                with self._decoders:
-                    clock.lap(Stage.WAIT)
-                    stage = Stage.MAKE
+                with timer.stage(Stage.WAIT):
+                    held.enter_context(self._decoders)
+                with timer.stage(Stage.MAKE):
                     pictures = make_thumbnails(
                         data,
                         [output.spec for output in self.outputs],
                         max_pixels=self.limits.max_pixels,
-                        reserve=partial(self._reserve, clock),
+                        reserve=partial(self._reserve, timer),
                     )
                 del data
-            clock.lap(Stage.MAKE)
-            stage = Stage.WRITE
-            placed = [
-                self._place(found, hour, output.folder, picture, overwrite=overwrite)
-                for output, picture in zip(self.outputs, pictures, strict=True)
-            ]
+            with timer.stage(Stage.WRITE):
+                placed = [
+                    self._place(found, hour, output.folder, picture, overwrite=overwrite)
+                    for output, picture in zip(self.outputs, pictures, strict=True)
+                ]
         except ImageRejected as error:
             return self._rejected(found.location, error, bytes_read)
-        finally:
-            clock.lap(stage)
         return Outcome(
             Result.CREATED if any(place.written for place in placed) else Result.SKIPPED,
             found.location,
@@ -262,15 +255,15 @@ class Thumbnailer:
         return f"images of {self.selection.fence} {selection} to gs://{folder.bucket} {folder.layout}: {specs}"
 
     @contextmanager
-    def _reserve(self, clock: Clock, weight: int) -> Iterator[None]:
+    def _reserve(self, timer: Timer, weight: int) -> Iterator[None]:
         if weight > self._decoding.total:
             raise PictureTooLarge(
                 f"decoding it takes {weight / _MEBIBYTE:,.0f} MiB of memory and MEMORY_BUDGET is "
                 f"{self._decoding.total / _MEBIBYTE:,.0f} MiB; give the service more memory"
             )
-        clock.lap(Stage.MAKE)
-        with self._decoding.reserve(weight):
-            clock.lap(Stage.WAIT)
+        with ExitStack() as held:
+            with timer.stage(Stage.WAIT):
+                held.enter_context(self._decoding.reserve(weight))
             yield
 
     def _rejected(self, source: ObjectLocation, error: ImageRejected, bytes_read: int = 0) -> Outcome:
