@@ -67,8 +67,12 @@ class _ObjectName(BaseModel):
     generation: int | None = None
 
 
-_NOTIFICATION_ATTRIBUTES = {"bucket": "bucketId", "name": "objectId", "generation": "objectGeneration"}
-"""Fields of the object resource, and the attributes that a bucket notification repeats them in."""
+class _NotificationAttributes(BaseModel):
+    """The object's name in the attributes of a bucket notification."""
+
+    bucketId: _Name  # noqa: N815 - the API's name
+    objectId: _Name  # noqa: N815 - the API's name
+    objectGeneration: int | None = None  # noqa: N815 - the API's name
 
 
 def decode(headers: Mapping[str, str], body: bytes) -> ObjectFinalized | IgnoredEvent:
@@ -131,12 +135,11 @@ def _from_cloud_event(attributes: Mapping[str, Any], data: object) -> ObjectFina
     return _from_push(data) if event_type == MESSAGE_PUBLISHED else _from_audit_log(data)
 
 
-def _from_resource(data: Any, fields: str = "bucket and name") -> ObjectFinalized:  # noqa: ANN401 - any JSON
+def _from_resource(data: Any) -> ObjectFinalized:  # noqa: ANN401 - any JSON
     try:
         named = _ObjectName.model_validate(data)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'data'}: {item['msg']}" for item in error.errors())
-        raise UnusableEvent(f"the event does not name an object by {fields}: {problems}") from error
+        raise UnusableEvent(f"the event does not name an object: {_problems(error)}") from error
     resource: StoredObject | None = None
     # An event without a size does not tell that the object is empty.
     if "size" in data:
@@ -158,8 +161,11 @@ def _from_push(envelope: object) -> ObjectFinalized | IgnoredEvent:
     if message.get("data"):
         what = "the Pub/Sub message's data"
         return _from_resource(_json(_base64(message["data"], what), what))
-    named = {field: attributes[name] for field, name in _NOTIFICATION_ATTRIBUTES.items() if name in attributes}
-    return _from_resource(named, "the attributes bucketId and objectId")
+    try:
+        named = _NotificationAttributes.model_validate(attributes)
+    except ValidationError as error:
+        raise UnusableEvent(f"the notification's attributes do not name an object: {_problems(error)}") from error
+    return ObjectFinalized(ObjectLocation(named.bucketId, named.objectId), named.objectGeneration, None)
 
 
 def _from_audit_log(entry: object) -> ObjectFinalized | IgnoredEvent:
@@ -193,3 +199,7 @@ def _json(text: str | bytes, what: str) -> Any:  # noqa: ANN401 - any JSON
         return from_json(text)
     except ValueError as error:
         raise UnusableEvent(f"{what} is no JSON: {error}") from error
+
+
+def _problems(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'data'}: {item['msg']}" for item in error.errors())

@@ -13,6 +13,7 @@ MAX_NAME_BYTES = 1024
 """Longest object name in UTF-8 bytes (cloud.google.com/storage/docs/objects#naming)."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+_NO_BUCKET = "is not a bucket name: 3 to 222 of a-z, 0-9, '-', '_', '.', with a letter or digit at both ends"
 
 
 def check_bucket_name(bucket: str, field: str) -> str:
@@ -22,11 +23,7 @@ def check_bucket_name(bucket: str, field: str) -> str:
         InvalidValue: the name breaks the rules of cloud.google.com/storage/docs/buckets#naming. Names `field`.
     """
     if not _BUCKET.fullmatch(bucket):
-        raise InvalidValue(
-            field,
-            bucket,
-            "is not a bucket name: 3 to 222 of a-z, 0-9, '-', '_', '.', with a letter or digit at both ends",
-        )
+        raise InvalidValue(field, bucket, _NO_BUCKET)
     return bucket
 
 
@@ -63,10 +60,8 @@ class FolderLocation:
         if scheme or not separator:
             raise InvalidValue(field, text, "is not a folder in Cloud Storage, such as gs://my-bucket/photos")
         bucket, _, prefix = rest.partition("/")
-        try:
-            check_bucket_name(bucket, field)
-        except InvalidValue as error:
-            raise InvalidValue(field, text, f"has the bucket {bucket!r}, which {error.problem}") from None
+        if not _BUCKET.fullmatch(bucket):
+            raise InvalidValue(field, text, f"has the bucket {bucket!r}, which {_NO_BUCKET}")
         if prefix and not prefix.endswith("/"):
             prefix += "/"
         if len(prefix.encode()) > MAX_NAME_BYTES:

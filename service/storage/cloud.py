@@ -125,20 +125,20 @@ class CloudStore:
     def stat(self, location: ObjectLocation, generation: int | None = None) -> StoredObject:
         """See `ObjectStore`."""
         with cloud_errors_translated("describe", location, not_found=ObjectNotFound):
-            resource = self._media.describe(location.bucket, location.name, generation)
+            resource = self._media.describe(location, generation)
         return StoredObject.from_resource(location.bucket, resource)
 
     def read(self, stored: StoredObject, max_bytes: int) -> bytes:
         """See `ObjectStore`."""
         # In a bucket that keeps old generations, the precondition asks for the live one.
         with cloud_errors_translated("read", stored.location, not_found=ObjectNotFound):
-            data = self._media.read(stored.location.bucket, stored.location.name, stored.generation)
+            data = self._media.read(stored.location, stored.generation)
         return _gunzip(data, max_bytes) if _is_gzip(stored, data) else data
 
     def read_head(self, stored: StoredObject, size: int) -> bytes:
         """See `ObjectStore`."""
         with cloud_errors_translated("read", stored.location, not_found=ObjectNotFound):
-            data = self._media.read(stored.location.bucket, stored.location.name, stored.generation, first=size)
+            data = self._media.read(stored.location, stored.generation, first=size)
         if _is_gzip(stored, data):
             try:
                 return zlib.decompressobj(_GZIP_WINDOW).decompress(data, size)
@@ -190,7 +190,7 @@ def cloud_errors_translated(
     """Raise the service's own errors instead of those of the client libraries, which stay chained as the cause.
 
     Args:
-        action: a key of `_ROLES`.
+        action: the call, in a word.
         location: what the call is about.
         not_found: what a 404 means for this call.
     """
@@ -206,7 +206,7 @@ def cloud_errors_translated(
             raise ObjectNotFound(f"{what}: this generation of it is not the live one") from error
         raise NameTaken(f"{what}: the name holds another generation than expected") from error
     except (api.Forbidden, api.Unauthorized) as error:
-        raise PermissionMissing(f"{what}: {_reason(error)}. {_ROLES[action]}") from error
+        raise PermissionMissing(f"{what}: {_reason(error)}. Grant the service account {_role(action)}") from error
     except api.GoogleAPICallError as error:
         refused = error.code == HTTPStatus.BAD_REQUEST and isinstance(location, ObjectLocation)
         # In a requester-pays bucket the request is wrong, and not the object.
@@ -224,13 +224,13 @@ def cloud_errors_translated(
         raise StorageUnavailable(f"{what}: {_reason(error)}") from error
 
 
-_ROLES = {
-    "list": "Grant the service account roles/storage.objectViewer on the bucket",
-    "describe": "Grant the service account roles/storage.objectViewer on the bucket",
-    "read": "Grant the service account roles/storage.objectViewer on the bucket",
-    "write": "Grant the service account roles/storage.objectCreator on the bucket, "
-    "or roles/storage.objectUser where an existing thumbnail has to be replaced",
-}
+def _role(action: str) -> str:
+    if action != "write":
+        return "roles/storage.objectViewer on the bucket"
+    return (
+        "roles/storage.objectCreator on the bucket, "
+        "or roles/storage.objectUser where an existing thumbnail has to be replaced"
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -22,6 +22,7 @@ from google.cloud.storage import __version__ as client_version
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import NewConnectionError, ProtocolError
 
+from service.storage.addresses import ObjectLocation
 from service.storage.base import RESOURCE_FIELDS
 
 _USER_AGENT = f"thumbnail-service gcloud-python/{client_version}"
@@ -67,24 +68,23 @@ class MediaClient:
         # A proxy without a tunnel needs the full URL.
         self._prefix = adapter.request_url(sample, environment["proxies"]).removesuffix("/")
 
-    def describe(self, bucket: str, name: str, generation: int | None) -> Mapping[str, Any]:
+    def describe(self, location: ObjectLocation, generation: int | None) -> Mapping[str, Any]:
         """Return the object resource of one generation, or of the live one if None."""
         query = {"fields": RESOURCE_FIELDS} | ({} if generation is None else {"generation": generation})
-        path = f"/storage/v1/b/{bucket}/o/{quote(name, safe='')}?{urlencode(query)}"
+        path = f"/storage/v1/{_path(location)}?{urlencode(query)}"
         resource: Mapping[str, Any] = json.loads(self._retry(lambda: self._request("GET", path, {}))().data)
         return resource
 
-    def read(self, bucket: str, name: str, generation: int, *, first: int | None = None) -> bytes:
+    def read(self, location: ObjectLocation, generation: int, *, first: int | None = None) -> bytes:
         """Return the bytes of one generation as stored, checked against their checksum.
 
         Args:
-            bucket: name of the bucket.
-            name: name of the object.
+            location: of the object.
             generation: must be the live one.
             first: read only this many bytes, and check none.
         """
         query = urlencode({"alt": "media", "generation": generation, "ifGenerationMatch": generation})
-        path = f"/download/storage/v1/b/{bucket}/o/{quote(name, safe='')}?{query}"
+        path = f"/download/storage/v1/{_path(location)}?{query}"
         # Without this header, storage decompresses what is stored gzip-encoded.
         headers = {"accept-encoding": "gzip"}
         if first is not None:
@@ -152,6 +152,10 @@ class MediaClient:
             )
         except NewConnectionError as error:
             raise ConnectionError(str(error)) from error
+
+
+def _path(location: ObjectLocation) -> str:
+    return f"b/{location.bucket}/o/{quote(location.name, safe='')}"
 
 
 def _error_message(body: bytes) -> str:

@@ -19,6 +19,11 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 TRACE, SPAN, SAMPLED = "trace", "span", "trace_sampled"
 """Names that the trace of a request is bound under."""
 
+_CLOUD_NAMES = {
+    TRACE: "logging.googleapis.com/trace",
+    SPAN: "logging.googleapis.com/spanId",
+    SAMPLED: "logging.googleapis.com/trace_sampled",
+}
 _OWN_LOGGERS = ("service", "native", "__main__")
 _LONGEST_TEXT = 32_000
 """Most characters of one value. Cloud Logging takes 256 KiB a line, and a reason may repeat what a caller sent."""
@@ -103,16 +108,10 @@ def _as_cloud_logging(project: str | None) -> Processor:
 
     def name(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
         event["severity"] = event.pop("level").upper()
-        event["message"] = event.pop("event")
-        if traceback := event.pop("exception", None):
-            event["message"] += f"\n{traceback}"
-        if trace := event.pop(TRACE, None):
-            event["logging.googleapis.com/trace"] = prefix + trace
-        if span := event.pop(SPAN, None):
-            event["logging.googleapis.com/spanId"] = span
-        if (sampled := event.pop(SAMPLED, None)) is not None:
-            event["logging.googleapis.com/trace_sampled"] = sampled
-        return event
+        event["message"] = "\n".join(filter(None, (event.pop("event"), event.pop("exception", None))))
+        if TRACE in event:
+            event[TRACE] = prefix + event[TRACE]
+        return {_CLOUD_NAMES.get(key, key): value for key, value in event.items()}
 
     return name
 

@@ -1,4 +1,4 @@
-"""An object store in memory, with the preconditions of Cloud Storage; `test_storage.py` holds both to one contract."""
+"""An object store in memory, with the preconditions of Cloud Storage; `test_cloud.py` holds both to one contract."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -105,27 +105,25 @@ class MemoryStore:
         seen = list(entries.items())[: requests * 1000]
         return Folders(tuple(name for name, is_folder in seen if is_folder), complete=len(seen) == len(entries))
 
-    def stat(self, location: ObjectLocation, generation: int | None = None) -> StoredObject:
-        self._called("stat", location)
+    def _live(self, location: ObjectLocation, generation: int | None) -> Held:
         held = self._buckets.get(location.bucket, {}).get(location.name)
         if held is None or generation not in (None, held.described.generation):
             raise ObjectNotFound(f"{location} is not there")
-        return held.described
+        return held
+
+    def stat(self, location: ObjectLocation, generation: int | None = None) -> StoredObject:
+        self._called("stat", location)
+        return self._live(location, generation).described
 
     def read(self, stored: StoredObject, max_bytes: int) -> bytes:
         self._called("read", stored.location)
-        held = self._buckets.get(stored.location.bucket, {}).get(stored.location.name)
-        if held is None or held.described.generation != stored.generation:
-            raise ObjectNotFound(f"{stored.location} is not there")
-        assert len(held.data) <= max_bytes, "larger sources are rejected unread"
-        return held.data
+        data = self._live(stored.location, stored.generation).data
+        assert len(data) <= max_bytes, "larger sources are rejected unread"
+        return data
 
     def read_head(self, stored: StoredObject, size: int) -> bytes:
         self._called("head", stored.location)
-        held = self._buckets.get(stored.location.bucket, {}).get(stored.location.name)
-        if held is None or held.described.generation != stored.generation:
-            raise ObjectNotFound(f"{stored.location} is not there")
-        return held.data[:size]
+        return self._live(stored.location, stored.generation).data[:size]
 
     def write(
         self,
