@@ -143,6 +143,7 @@ def test_the_environments_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None
     assert server.asked[0][0].startswith("http://storage.example/download/storage/v1/b/photos/o/a?")
 
 
+@pytest.mark.parametrize("form", ["json", "plain"])
 @pytest.mark.parametrize(
     ("status", "said", "code"),
     [
@@ -152,10 +153,10 @@ def test_the_environments_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None
     ],
 )
 def test_what_storage_says_itself_is_passed_on(
-    monkeypatch: pytest.MonkeyPatch, status: int, said: str, code: str
+    monkeypatch: pytest.MonkeyPatch, status: int, said: str, code: str, form: str
 ) -> None:
-    body = json.dumps({"error": {"code": status, "message": said}}).encode()
-    with served((status, {}, body)) as (_, url):
+    body = json.dumps({"error": {"code": status, "message": said}}) if form == "json" else said
+    with served((status, {}, body.encode())) as (_, url):
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
         found = StoredObject(ObjectLocation("photos", "a"), 1, 5, datetime.now(UTC))
         with closing(CloudStore(2)) as store, pytest.raises(ServiceError) as caught:
