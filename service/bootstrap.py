@@ -9,7 +9,8 @@ from service.selection import Selection
 from service.settings import Settings
 from service.storage.base import ObjectStore
 from service.storage.cloud import CloudStore
-from service.telemetry.metrics import OFF, Metrics, OpenTelemetry
+from service.telemetry.metrics import OFF, Metrics
+from service.telemetry.sdk import meter_provider
 from service.thumbnailer import Limits, Output, Thumbnailer
 
 PAGE_IMAGE_READS = 16
@@ -58,7 +59,7 @@ def build(
     # Two connections more than images: for listings.
     connections = settings.concurrency + 2 + (PAGE_IMAGE_READS if settings.pages else 0)
     store = store or CloudStore(connections)
-    metrics = OpenTelemetry() if settings.metrics else OFF
+    metrics = Metrics(meter_provider()) if settings.metrics else OFF
     selection = Selection(settings.input_folder, bucket, by_content=settings.image_detection == "content")
     outputs = [
         Output(

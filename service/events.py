@@ -1,26 +1,26 @@
-"""From the headers and the body of a delivery to the object that was written, or to why it is none of ours.
+"""Decode a delivery, its headers and body, into the object that was written or a reason to ignore it.
 
-Knows every envelope that Google Cloud sends about a written object, and no web framework:
+Knows the envelopes in which Google Cloud reports a written object, and no web framework:
 
 - a CloudEvent `google.cloud.storage.object.v1.finalized`, binary or structured (Eventarc);
-- a Pub/Sub push message of a bucket notification, as it is or inside a CloudEvent
+- a Pub/Sub push message of a bucket notification, plain or inside a CloudEvent
   `google.cloud.pubsub.topic.v1.messagePublished`;
 - a CloudEvent `google.cloud.audit.log.v1.written` about `storage.objects.create`.
 
-The object's name is taken from the body, never from `ce-subject`, whose encoding is not certain.
+Takes the object's name from the body, never from `ce-subject`, whose encoding is not certain.
 """
 
 import base64
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC
 from typing import Annotated, Any
 
-from cloudevents.core.base import BaseCloudEvent
-from cloudevents.core.bindings.http import HTTPMessage, from_binary_event, from_structured_event
-from cloudevents.core.exceptions import BaseCloudEventException
-from pydantic import AwareDatetime, BaseModel, Field, StringConstraints, ValidationError
+from cloudevents.core.bindings.common import get_event_factory_for_version
+from cloudevents.core.exceptions import CloudEventValidationError
+from pydantic import BaseModel, StringConstraints, ValidationError
+from pydantic_core import from_json
 
 from service.errors import NotAnEvent, UnusableEvent
 from service.storage.addresses import ObjectLocation
@@ -35,55 +35,44 @@ EXPECTED = (
     f"(Content-Type: application/cloudevents+json), of type {FINALIZED}, or a Pub/Sub push message"
 )
 
-_ATTRIBUTES = frozenset({"specversion", "type", "source", "id", "datacontenttype", "data", "data_base64"})
-"""What is read of a CloudEvent. The rest is left out, so that no odd value there costs an image."""
+_REQUIRED_ATTRIBUTES = ("specversion", "type", "source", "id")
+"""The attributes that a CloudEvent must have. No other is read, so that no odd value there costs an image."""
 
 _Name = Annotated[str, StringConstraints(min_length=1)]
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectFinalized:
-    """An object that was written."""
+    """An object was written."""
 
     location: ObjectLocation
     generation: int | None
-    """None where the envelope does not say: the live one is meant."""
+    """None if the event does not say: the live one is meant."""
     resource: StoredObject | None
-    """None where the envelope says too little: storage has to be asked."""
+    """None if the event says too little, and storage has to be asked."""
 
 
 @dataclass(frozen=True, slots=True)
 class IgnoredEvent:
-    """An event that is understood, and asks nothing of us."""
+    """An event that is understood and is not about a new object."""
 
     reason: str
 
 
-class _Resource(BaseModel):
-    """An object resource of the JSON API; integers come as strings or as numbers."""
+class _ObjectName(BaseModel):
+    """The part of an object resource that an event must have."""
 
-    bucket: _Name
-    name: _Name
-    generation: int
-    size: int
-    timeCreated: AwareDatetime  # noqa: N815 - the API's name
-    contentType: str = ""  # noqa: N815
-    contentEncoding: str = ""  # noqa: N815
-    metadata: dict[str, str] = Field(default_factory=dict)
-
-
-class _BareResource(BaseModel):
     bucket: _Name
     name: _Name
     generation: int | None = None
 
 
 class _NotificationAttributes(BaseModel):
-    """What a bucket notification says outside its payload."""
+    """The object's name in the attributes of a bucket notification."""
 
-    bucketId: _Name  # noqa: N815
-    objectId: _Name  # noqa: N815
-    objectGeneration: int | None = None  # noqa: N815
+    bucketId: _Name  # noqa: N815 - the API's name
+    objectId: _Name  # noqa: N815 - the API's name
+    objectGeneration: int | None = None  # noqa: N815 - the API's name
 
 
 def decode(headers: Mapping[str, str], body: bytes) -> ObjectFinalized | IgnoredEvent:
@@ -94,87 +83,70 @@ def decode(headers: Mapping[str, str], body: bytes) -> ObjectFinalized | Ignored
         body: of the request.
 
     Raises:
-        NotAnEvent: there is no envelope at all.
-        UnusableEvent: there is one, but what it carries cannot be used.
+        NotAnEvent: there is no envelope.
+        UnusableEvent: there is one, but its content cannot be used.
     """
     headers = {name.lower(): value for name, value in headers.items()}
-    if b"\\u" in body:
-        _refuse_lone_surrogates(body)
     content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type.startswith("application/cloudevents-batch"):
         raise UnusableEvent("a batch of CloudEvents; send them one by one")
     if content_type.startswith("application/cloudevents"):
-        return _from_cloud_event(_structured(headers, body))
-    if any(name.startswith("ce-") for name in headers):
-        return _from_cloud_event(_binary(headers, body))
+        return _from_structured(body)
+    attributes = {name.removeprefix("ce-"): value for name, value in headers.items() if name.startswith("ce-")}
+    if attributes:
+        return _from_cloud_event(attributes, body or None)
+    return _from_push(_push_envelope(body))
+
+
+def _push_envelope(body: bytes) -> dict[str, Any]:
     try:
-        envelope = json.loads(body)
-    except (ValueError, RecursionError):
+        envelope = from_json(body)
+    except ValueError as error:
+        if b'"message"' in body:
+            raise UnusableEvent(f"the Pub/Sub push is no JSON: {error}") from error
         raise NotAnEvent(f"no event: neither ce- headers nor a JSON body. Expected {EXPECTED}") from None
     if not (isinstance(envelope, dict) and "message" in envelope):
         raise NotAnEvent(f"no event: neither ce- headers nor a 'message' in the body. Expected {EXPECTED}")
-    return _from_push(envelope)
+    return envelope
 
 
-def _structured(headers: Mapping[str, str], body: bytes) -> BaseCloudEvent:
+def _from_structured(body: bytes) -> ObjectFinalized | IgnoredEvent:
     envelope = _json(body, "the structured CloudEvent")
     if not isinstance(envelope, dict):
         raise UnusableEvent("the structured CloudEvent is no JSON object")
-    known = {name: value for name, value in envelope.items() if name in _ATTRIBUTES}
+    data = envelope.get("data")
+    if data is None and "data_base64" in envelope:
+        data = _base64(envelope["data_base64"], "the CloudEvent's data_base64")
+    return _from_cloud_event(envelope, data)
+
+
+def _from_cloud_event(attributes: Mapping[str, Any], data: object) -> ObjectFinalized | IgnoredEvent:
+    required = {name: attributes[name] for name in _REQUIRED_ATTRIBUTES if name in attributes}
     try:
-        return from_structured_event(HTTPMessage(dict(headers), json.dumps(known).encode()))
-    except (BaseCloudEventException, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UnusableEvent(f"the structured CloudEvent cannot be read: {error}") from error
-
-
-def _binary(headers: Mapping[str, str], body: bytes) -> BaseCloudEvent:
-    known = {name: value for name, value in headers.items() if name.removeprefix("ce-") in _ATTRIBUTES}
-    # The media type of the data decides nothing here: only JSON is understood, whatever it is called.
-    known["content-type"] = "application/json"
-    try:
-        return from_binary_event(HTTPMessage(known, body))
-    except (BaseCloudEventException, ValueError, TypeError, RecursionError) as error:
-        raise UnusableEvent(f"the binary CloudEvent cannot be read: {error}") from error
-
-
-def _from_cloud_event(event: BaseCloudEvent) -> ObjectFinalized | IgnoredEvent:
-    data = event.get_data()
+        event_type = get_event_factory_for_version(required.get("specversion", "1.0"))(required, None).get_type()
+    except CloudEventValidationError as error:
+        raise UnusableEvent(f"the CloudEvent cannot be read: {error}") from error
+    if event_type not in {FINALIZED, MESSAGE_PUBLISHED, AUDIT_LOG_WRITTEN}:
+        return IgnoredEvent(f"events of type {event_type} are not about a new object")
     if isinstance(data, str | bytes):
         data = _json(data, "the CloudEvent's data")
-    event_type = event.get_type()
     if event_type == FINALIZED:
         return _from_resource(data)
-    if event_type == MESSAGE_PUBLISHED:
-        return _from_push(data)
-    if event_type == AUDIT_LOG_WRITTEN:
-        return _from_audit_log(data)
-    return IgnoredEvent(f"events of type {event_type} are not about a new object")
+    return _from_push(data) if event_type == MESSAGE_PUBLISHED else _from_audit_log(data)
 
 
-def _from_resource(data: object) -> ObjectFinalized:
+def _from_resource(data: Any) -> ObjectFinalized:  # noqa: ANN401 - any JSON
     try:
-        bare = _BareResource.model_validate(data)
+        named = _ObjectName.model_validate(data)
     except ValidationError as error:
         raise UnusableEvent(f"the event does not name an object: {_problems(error)}") from error
-    location = ObjectLocation(bare.bucket, bare.name)
-    try:
-        resource = _Resource.model_validate(data)
-        created = resource.timeCreated.astimezone(UTC)
-    except (ValidationError, OverflowError):
-        return ObjectFinalized(location, bare.generation, None)
-    return ObjectFinalized(
-        location,
-        resource.generation,
-        StoredObject(
-            location=location,
-            generation=resource.generation,
-            size=resource.size,
-            created=created,
-            content_type=resource.contentType,
-            content_encoding=resource.contentEncoding,
-            metadata=resource.metadata,
-        ),
-    )
+    resource: StoredObject | None = None
+    # An event without a size does not tell that the object is empty.
+    if "size" in data:
+        with suppress(KeyError, TypeError, ValueError, OverflowError):
+            complete = StoredObject.from_resource(named.bucket, data)
+            resource = replace(complete, created=complete.created.astimezone(UTC))
+    return ObjectFinalized(ObjectLocation(named.bucket, named.name), named.generation, resource)
 
 
 def _from_push(envelope: object) -> ObjectFinalized | IgnoredEvent:
@@ -187,7 +159,8 @@ def _from_push(envelope: object) -> ObjectFinalized | IgnoredEvent:
     if attributes["eventType"] != "OBJECT_FINALIZE":
         return IgnoredEvent(f"bucket notifications of type {attributes['eventType']} are not about a new object")
     if message.get("data"):
-        return _from_resource(_json(_base64(message["data"]), "the Pub/Sub message's data"))
+        what = "the Pub/Sub message's data"
+        return _from_resource(_json(_base64(message["data"], what), what))
     try:
         named = _NotificationAttributes.model_validate(attributes)
     except ValidationError as error:
@@ -211,32 +184,21 @@ def _from_audit_log(entry: object) -> ObjectFinalized | IgnoredEvent:
     return ObjectFinalized(ObjectLocation(bucket, name), None, None)
 
 
-def _base64(text: object) -> bytes:
+def _base64(text: object, what: str) -> bytes:
     if not isinstance(text, str):
-        raise UnusableEvent("the Pub/Sub message's data is no string")
+        raise UnusableEvent(f"{what} is no string")
     try:
         return base64.b64decode(text, validate=True)
     except ValueError as error:
-        raise UnusableEvent(f"the Pub/Sub message's data is no base64: {error}") from error
+        raise UnusableEvent(f"{what} is no base64: {error}") from error
 
 
-def _json(text: str | bytes, what: str) -> Any:  # noqa: ANN401 - whatever the JSON holds
+def _json(text: str | bytes, what: str) -> Any:  # noqa: ANN401 - any JSON
+    # Refuses escaped lone surrogates: no object's name has them, and no answer could carry them.
     try:
-        parsed = json.loads(text)
-        _refuse_lone_surrogates(text)
-    except (ValueError, RecursionError) as error:
+        return from_json(text)
+    except ValueError as error:
         raise UnusableEvent(f"{what} is no JSON: {error}") from error
-    return parsed
-
-
-def _refuse_lone_surrogates(text: str | bytes) -> None:
-    """Refuse escaped halves of characters, which no object's name has and no answer can carry."""
-    try:
-        json.dumps(json.loads(text), ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise UnusableEvent(f"the event has half a character in a text: {error}") from error
-    except (ValueError, RecursionError):
-        return  # Not JSON at all; who reads it says so.
 
 
 def _problems(error: ValidationError) -> str:

@@ -1,6 +1,6 @@
-"""The names of thumbnails and of the service's own folders, and the metadata that a thumbnail carries.
+"""Names of thumbnails and of the service's own folders, and the keys of a thumbnail's custom metadata.
 
-Pure. `is_output` is one of the two guards against a loop; `selection` asks it.
+Pure. `is_output` is one of the two guards against a loop, which `selection` applies.
 """
 
 import hashlib
@@ -14,28 +14,28 @@ from service.errors import InvalidValue, NoFreeName
 from service.storage.addresses import MAX_NAME_BYTES, FolderLocation, ObjectLocation
 
 SOURCE_KEY = "thumbnail-source"
-"""Custom metadata of a thumbnail: the `gs://` address it was made from. What carries it is never a source."""
+"""Custom metadata of a thumbnail: the `gs://` address of its source. An object that has it is never a source."""
 GENERATION_KEY = "thumbnail-source-generation"
 SPEC_KEY = "thumbnail-spec"
 
 BOOKKEEPING_FOLDER = "thumbnail-runs/"
-"""Folder of the output bucket for plans and reports of runs."""
+"""Folder of the output bucket for the plans and reports of runs."""
 
 _HOUR = re.compile(r"\d{4}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])T(?:[01]\d|2[0-3])Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Hour:
-    """An hour in UTC, written `YYYYMMDDTHHZ`; the folder at the output bucket's root that thumbnails go to."""
+    """An hour in UTC, written `YYYYMMDDTHHZ`: the name of a folder of thumbnails at the root of the output bucket."""
 
     text: str
 
     @classmethod
     def parse(cls, text: str, field: str) -> Self:
-        """Read `20251203T15Z`.
+        """Parse text such as `20251203T15Z`.
 
         Raises:
-            InvalidValue: it is not written so, or there is no such hour, and names `field`.
+            InvalidValue: the text is not an hour. Names `field`.
         """
         try:
             if not _HOUR.fullmatch(text):
@@ -47,13 +47,13 @@ class Hour:
 
     @classmethod
     def of(cls, moment: datetime) -> Self:
-        """The hour that an aware moment lies in.
+        """Return the hour of a moment that has a time zone.
 
         Raises:
-            OverflowError: it lies outside the years 1 to 9999 in UTC.
+            OverflowError: the moment is outside the years 1 to 9999 in UTC.
         """
         utc = moment.astimezone(UTC)
-        # Not strftime, which writes years before 1000 with fewer digits on some systems.
+        # On some systems strftime writes years before 1000 with fewer digits.
         return cls(f"{utc.year:04}{utc.month:02}{utc.day:02}T{utc.hour:02}Z")
 
     def __str__(self) -> str:
@@ -61,33 +61,37 @@ class Hour:
 
 
 class Layout(StrEnum):
-    """What of the source's path stays in the thumbnail's name."""
+    """How much of the source's path the thumbnail's name keeps."""
 
     FLAT = "flat"
+    """The file name."""
     TREE = "tree"
+    """The path below the input folder."""
 
 
 def is_output(name: str) -> bool:
-    """Whether a name in the output bucket is in an hour folder or in the service's bookkeeping folder."""
+    """Return True if a name in the output bucket is in an hour folder or in the bookkeeping folder."""
     first, slash, _ = name.partition("/")
     return name.startswith(BOOKKEEPING_FOLDER) or bool(slash and _HOUR.fullmatch(first))
 
 
 @dataclass(frozen=True, slots=True)
 class OutputFolder:
-    """Where the thumbnails of one size go within an hour folder, and what they are called there."""
+    """Names the thumbnails of one size."""
 
     bucket: str
     fence: FolderLocation
     layout: Layout
     size_folder: str = ""
-    """Empty, or a folder for this size such as `200x200/`."""
+    """The folder for this size within the hour folder, such as `200x200/`; empty if there is only one size."""
 
     def folder_for(self, source: ObjectLocation, hour: Hour) -> str:
-        """Return what a source's thumbnail has before the last part of its name, with a slash at the end."""
-        below = source.name.removeprefix(self.fence.prefix).rpartition("/")
-        kept = below[0] + below[1] if self.layout is Layout.TREE else ""
-        return f"{hour}/{self.size_folder}{kept}"
+        """Return the folder of a source's thumbnail, ending in a slash."""
+        path = ""
+        if self.layout is Layout.TREE:
+            below = source.name.removeprefix(self.fence.prefix)
+            path = below[: below.rfind("/") + 1]
+        return f"{hour}/{self.size_folder}{path}"
 
     def thumbnail(self, source: ObjectLocation, hour: Hour, new_extension: str, *, distinct: bool) -> ObjectLocation:
         """Return the address of a source's thumbnail.
@@ -95,11 +99,11 @@ class OutputFolder:
         Args:
             source: an object inside the fence.
             hour: the hour folder.
-            new_extension: put after the name, such as `.jpg`; empty where the source's format is kept.
-            distinct: add a stable function of the source's full path, for a source whose plain name is taken.
+            new_extension: added to the name, such as `.jpg`; empty if the thumbnail keeps the source's format.
+            distinct: add a suffix, which is a hash of the source's full path, because the plain name is taken.
 
         Raises:
-            NoFreeName: the name is longer than Cloud Storage allows. It is never shortened: two long names
+            NoFreeName: the name is longer than Cloud Storage allows. Names are never shortened, since two of them
                 could become one.
         """
         name = source.name.rpartition("/")[2] + new_extension

@@ -24,7 +24,7 @@ from service.images.spec import Box, OutputFormat, ThumbnailSpec
 from service.memory import decoding_budget, memory_limit
 from service.naming import Layout, is_output
 from service.storage.addresses import FolderLocation, check_bucket_name
-from service.telemetry.metrics import is_installed
+from service.telemetry.sdk import is_installed
 
 _MEBIBYTE = 1024 * 1024
 _MAX_IN_FLIGHT = 48

@@ -6,7 +6,7 @@ write finds the name taken.
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from functools import partial
@@ -37,7 +37,7 @@ from service.naming import GENERATION_KEY, SOURCE_KEY, SPEC_KEY, Hour, OutputFol
 from service.selection import Selection
 from service.storage.addresses import ObjectLocation
 from service.storage.base import ObjectStore, StoredObject
-from service.telemetry.metrics import OFF, Clock, Metrics, Origin, Stage, Write
+from service.telemetry.metrics import OFF, Metrics, Origin, Stage, Timer, Write
 
 _MEBIBYTE = 1024 * 1024
 _ATTEMPTS_AT_A_NAME = 4
@@ -216,38 +216,33 @@ class Thumbnailer:
     def _process_once(self, source: StoredObject, hour: Hour, *, overwrite: bool = False) -> Outcome:
         if outcome := self.decide_unread(source, hour):
             return outcome
-        clock = self._metrics.clock()
         bytes_read = 0
-        stage = Stage.WAIT
         try:
-            with self._sources.reserve(self._bytes_held(source)):
-                clock.lap(Stage.WAIT)
-                stage = Stage.READ
-                data = self._store.read(source, self._limits.max_source_bytes)
-                bytes_read = len(data)
-                self._metrics.read(bytes_read)
-                clock.lap(Stage.READ)
-                with self._decoders:
-                    clock.lap(Stage.WAIT)
-                    stage = Stage.MAKE
-                    pictures = make_thumbnails(
-                        data,
-                        [output.spec for output in self.outputs],
-                        max_pixels=self._limits.max_pixels,
-                        reserve=partial(self._reserve, clock),
-                    )
-                del data
-            clock.lap(Stage.MAKE)
-            stage = Stage.WRITE
-            placed = [
-                self._place(source, hour, output.folder, picture, overwrite=overwrite)
-                for output, picture in zip(self.outputs, pictures, strict=True)
-            ]
+            with self._metrics.in_flight() as timer:
+                with ExitStack() as held:
+                    with timer.stage(Stage.WAIT):
+                        held.enter_context(self._sources.reserve(self._bytes_held(source)))
+                    with timer.stage(Stage.READ):
+                        data = self._store.read(source, self._limits.max_source_bytes)
+                    bytes_read = len(data)
+                    self._metrics.read(bytes_read)
+                    with timer.stage(Stage.WAIT):
+                        held.enter_context(self._decoders)
+                    with timer.stage(Stage.MAKE):
+                        pictures = make_thumbnails(
+                            data,
+                            [output.spec for output in self.outputs],
+                            max_pixels=self._limits.max_pixels,
+                            reserve=partial(self._reserve, timer),
+                        )
+                    del data
+                with timer.stage(Stage.WRITE):
+                    placed = [
+                        self._place(source, hour, output.folder, picture, overwrite=overwrite)
+                        for output, picture in zip(self.outputs, pictures, strict=True)
+                    ]
         except ImageRejected as error:
             return self._rejected(source.location, error, bytes_read)
-        finally:
-            clock.lap(stage)
-            clock.end()
         return Outcome(
             Result.CREATED if any(place.written for place in placed) else Result.SKIPPED,
             source.location,
@@ -264,15 +259,15 @@ class Thumbnailer:
         return source.size + (self._limits.max_source_bytes if source.content_encoding == "gzip" else source.size)
 
     @contextmanager
-    def _reserve(self, clock: Clock, weight: int) -> Iterator[None]:
-        if weight > self._decoding.total:
+    def _reserve(self, timer: Timer, wanted: int) -> Iterator[None]:
+        if wanted > self._decoding.total:
             raise PictureTooLarge(
-                f"decoding it takes {weight / _MEBIBYTE:,.0f} MiB of memory and MEMORY_BUDGET is "
+                f"decoding it takes {wanted / _MEBIBYTE:,.0f} MiB of memory and MEMORY_BUDGET is "
                 f"{self._decoding.total / _MEBIBYTE:,.0f} MiB; give the service more memory"
             )
-        clock.lap(Stage.MAKE)
-        with self._decoding.reserve(weight):
-            clock.lap(Stage.WAIT)
+        with ExitStack() as held:
+            with timer.stage(Stage.WAIT):
+                held.enter_context(self._decoding.reserve(wanted))
             yield
 
     def _rejected(self, source: ObjectLocation, error: ImageRejected, bytes_read: int = 0) -> Outcome:

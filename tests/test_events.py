@@ -29,7 +29,7 @@ def _meaning(headers: dict[str, str], body: bytes) -> tuple[str, Any]:
     except NotAnEvent as error:
         return "not_an_event", str(error)
     if isinstance(event, IgnoredEvent):
-        return "not_ours", event.reason
+        return "ignored", event.reason
     return "location", (str(event.location), event.generation, event.resource is not None)
 
 
@@ -39,13 +39,13 @@ def test_a_delivery_means_what_its_file_says(path: Path) -> None:
     kind, value = _meaning(headers, body)
     assert kind in expected
     if kind == "location":
-        assert value == (expected["location"], expected["generation"], expected["described"])
+        assert value == (expected["location"], expected["generation"], expected["resource"])
     else:
         assert expected[kind] in value
 
 
 def test_there_are_deliveries_of_every_kind() -> None:
-    assert {kind for path in CASES for kind in _load(path)[2]} >= {"location", "not_ours", "unusable", "not_an_event"}
+    assert {kind for path in CASES for kind in _load(path)[2]} >= {"location", "ignored", "unusable", "not_an_event"}
 
 
 def test_a_full_event_says_all_that_is_needed() -> None:
@@ -82,5 +82,5 @@ _JSON = st.recursive(
 )  # fmt: skip
 def test_whatever_is_delivered_ends_in_an_event_or_in_our_own_errors(headers: dict[str, str], body: bytes) -> None:
     kind, value = _meaning(headers, body)
-    assert kind in {"location", "not_ours", "unusable", "not_an_event"}
+    assert kind in {"location", "ignored", "unusable", "not_an_event"}
     assert value

@@ -1,4 +1,4 @@
-"""Addresses in Cloud Storage as values: buckets, objects, folders, ranges of names.
+"""Addresses in Cloud Storage: buckets, objects, folders, ranges of names.
 
 Pure: never asks storage if an address exists.
 """
@@ -13,20 +13,17 @@ MAX_NAME_BYTES = 1024
 """Longest object name in UTF-8 bytes (cloud.google.com/storage/docs/objects#naming)."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+_NO_BUCKET = "is not a bucket name: 3 to 222 of a-z, 0-9, '-', '_', '.', with a letter or digit at both ends"
 
 
 def check_bucket_name(bucket: str, field: str) -> str:
-    """Return the name as given.
+    """Return a valid bucket name unchanged.
 
     Raises:
-        InvalidValue: it breaks the naming rules of buckets (cloud.google.com/storage/docs/buckets#naming).
+        InvalidValue: the name breaks the rules of cloud.google.com/storage/docs/buckets#naming. Names `field`.
     """
     if not _BUCKET.fullmatch(bucket):
-        raise InvalidValue(
-            field,
-            bucket,
-            "is not a bucket name: 3 to 222 of a-z, 0-9, '-', '_', '.', with a letter or digit at both ends",
-        )
+        raise InvalidValue(field, bucket, _NO_BUCKET)
     return bucket
 
 
@@ -43,7 +40,7 @@ class ObjectLocation:
 
 @dataclass(frozen=True, slots=True)
 class FolderLocation:
-    """A folder: everything whose name starts with `prefix`, which is empty or ends in a slash."""
+    """A folder: all objects whose name starts with `prefix`, which is empty or ends in a slash."""
 
     bucket: str
     prefix: str = ""
@@ -54,19 +51,17 @@ class FolderLocation:
 
     @classmethod
     def parse(cls, text: str, field: str) -> Self:
-        """Read `gs://bucket` or `gs://bucket/some/prefix`, with or without a slash at the end.
+        """Parse `gs://bucket` or `gs://bucket/some/prefix`, with or without a slash at the end.
 
         Raises:
-            InvalidValue: it is neither, and names `field`.
+            InvalidValue: the text is not a folder. Names `field`.
         """
         scheme, separator, rest = text.partition("gs://")
         if scheme or not separator:
             raise InvalidValue(field, text, "is not a folder in Cloud Storage, such as gs://my-bucket/photos")
         bucket, _, prefix = rest.partition("/")
-        try:
-            check_bucket_name(bucket, field)
-        except InvalidValue as error:
-            raise InvalidValue(field, text, f"has the bucket {bucket!r}, which {error.problem}") from None
+        if not _BUCKET.fullmatch(bucket):
+            raise InvalidValue(field, text, f"has the bucket {bucket!r}, which {_NO_BUCKET}")
         if prefix and not prefix.endswith("/"):
             prefix += "/"
         if len(prefix.encode()) > MAX_NAME_BYTES:
@@ -74,7 +69,7 @@ class FolderLocation:
         return cls(bucket, prefix)
 
     def __contains__(self, other: "ObjectLocation | FolderLocation") -> bool:
-        """Whether the object, or the whole of the other folder, lies in this one."""
+        """Return True if the object or the other folder is inside this folder."""
         name = other.name if isinstance(other, ObjectLocation) else other.prefix
         return other.bucket == self.bucket and name.startswith(self.prefix)
 
@@ -84,20 +79,20 @@ class FolderLocation:
 
 @dataclass(frozen=True, slots=True)
 class NameRange:
-    """Object names from `start` on and before `end`, in the order of a listing, which is that of their UTF-8 bytes."""
+    """Object names from `start` on and before `end`, in the order of listings, which is that of their UTF-8 bytes."""
 
     start: str = ""
-    """Empty: from the first."""
+    """Empty means from the first name."""
     end: str | None = None
-    """None: to the last."""
+    """None means to the last name."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether no name can be in it."""
+        """True if no name can be in the range."""
         return self.end is not None and self.end <= self.start
 
     def __contains__(self, name: str) -> bool:
-        # Python compares by code point, which is the order of the UTF-8 bytes, too.
+        # Python compares code points, whose order is also that of their UTF-8 bytes.
         return self.start <= name and (self.end is None or name < self.end)
 
 

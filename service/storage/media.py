@@ -1,13 +1,14 @@
-"""Bytes to and from Cloud Storage, one request each: the JSON API on the storage client's own connections.
+"""One object at a time over the JSON API of Cloud Storage, one request per call, on the storage client's connections.
 
-The client's credentials, retries, checksums and connection pool are used as they are. What is left out is what the
-client and `requests` do around each call, which takes several times the processor time of the transfer itself.
+Uses the client's credentials, retries, checksums and connection pool. Leaves out what the client and `requests` do
+around each call, which takes several times the processor time of the transfer itself.
 """
 
 import base64
 import json
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, cast
 from urllib.parse import quote, urlencode
 
@@ -21,14 +22,18 @@ from google.cloud.storage import __version__ as client_version
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import NewConnectionError, ProtocolError
 
+from service.storage.addresses import ObjectLocation
+from service.storage.base import RESOURCE_FIELDS
+
 _USER_AGENT = f"thumbnail-service gcloud-python/{client_version}"
 _UNAUTHORIZED = 401
+_LONGEST_MESSAGE = 1000
 
 
 class MediaClient:
-    """Reads and writes media; threads may share it.
+    """Reads, writes and describes objects. Safe to share between threads.
 
-    Its calls raise what the storage client's calls raise.
+    Raises the exceptions that the storage client raises.
     """
 
     def __init__(
@@ -39,71 +44,77 @@ class MediaClient:
         retry: Retry,
         timeout: tuple[float, float],
     ) -> None:
-        """Take over the session's connections to an endpoint; no request is made.
+        """Take the connection pool of a session. Makes no request.
 
         Args:
-            session: the client's.
-            adapter: the session's for that endpoint.
+            session: the storage client's session.
+            adapter: the session's adapter for the endpoint.
             endpoint: the API's address, such as `https://storage.googleapis.com`.
-            retry: what is done about a failure that may pass.
+            retry: how failures are retried.
             timeout: seconds to connect, and seconds of silence.
         """
         self._endpoint = endpoint
         self._retry = retry
         self._timeout = urllib3.Timeout(connect=timeout[0], read=timeout[1])
         self._credentials = session.credentials
-        self._refreshing = Request(session)
-        # Proxies and certificates of the environment, read once: `requests` would do so for each request.
+        self._refresh_request = Request(session)
+        # Read proxies and certificates from the environment once: `requests` does so for each request.
         environment = session.merge_environment_settings(endpoint, {}, None, None, None)
         sample = requests.Request("GET", f"{endpoint}/").prepare()
         pool = adapter.get_connection_with_tls_context(
             sample, verify=environment["verify"], proxies=environment["proxies"], cert=environment["cert"]
         )
         self._pool = cast("urllib3.HTTPConnectionPool", pool)
-        # A proxy without a tunnel is told the whole address.
+        # A proxy without a tunnel needs the full URL.
         self._prefix = adapter.request_url(sample, environment["proxies"]).removesuffix("/")
 
-    def read(self, bucket: str, name: str, generation: int, *, first: int | None = None) -> bytes:
-        """Return the bytes of this generation as they are stored, checked against their checksum.
+    def describe(self, location: ObjectLocation, generation: int | None) -> Mapping[str, Any]:
+        """Return the object resource of one generation, or of the live one if None."""
+        query = {"fields": RESOURCE_FIELDS} | ({} if generation is None else {"generation": generation})
+        path = f"/storage/v1/{_path(location)}?{urlencode(query)}"
+        resource: Mapping[str, Any] = json.loads(self._retry(lambda: self._request("GET", path, {}))().data)
+        return resource
+
+    def read(self, location: ObjectLocation, generation: int, *, first: int | None = None) -> bytes:
+        """Return the bytes of one generation as stored, checked against their checksum.
 
         Args:
-            bucket: its name.
-            name: the object's.
-            generation: the one, which has to be the live one.
-            first: only so many, which nothing checks.
+            location: of the object.
+            generation: must be the live one.
+            first: read only this many bytes, and check none.
         """
         query = urlencode({"alt": "media", "generation": generation, "ifGenerationMatch": generation})
-        path = f"/download/storage/v1/b/{bucket}/o/{quote(name, safe='')}?{query}"
-        # Otherwise storage would unpack what is stored gzip-encoded.
+        path = f"/download/storage/v1/{_path(location)}?{query}"
+        # Without this header, storage decompresses what is stored gzip-encoded.
         headers = {"accept-encoding": "gzip"}
         if first is not None:
             headers["range"] = f"bytes=0-{first - 1}"
 
         def attempt() -> bytes:
-            answer = self._request("GET", path, headers)
+            response = self._request("GET", path, headers)
             if first is None:
-                _check(answer.data, answer.headers.get("x-goog-hash", ""))
-            return answer.data
+                _verify_checksum(response.data, response.headers.get("x-goog-hash", ""))
+            return response.data
 
         return bytes(self._retry(attempt)())
 
     def write(self, bucket: str, resource: Mapping[str, Any], data: bytes, *, if_generation: int | None) -> None:
-        """Write an object in one multipart request; storage checks the bytes against their checksum.
+        """Write an object in one multipart request. Storage checks the bytes against their checksum.
 
         Args:
-            bucket: its name.
-            resource: what else is said of the object, as the JSON API has it.
+            bucket: name of the bucket.
+            resource: the object's name and metadata, as an object resource of the JSON API.
             data: the bytes.
-            if_generation: what the name has to hold; 0 for nothing, None for whatever it is.
+            if_generation: the generation that the name must hold; 0 means no object, None means any.
         """
         query = {"uploadType": "multipart", "fields": "generation"}
         if if_generation is not None:
             query["ifGenerationMatch"] = str(if_generation)
-        described = json.dumps({**resource, "crc32c": _crc32c(data)}).encode()
+        metadata = json.dumps({**resource, "crc32c": _crc32c(data)}).encode()
         boundary = secrets.token_hex(16).encode()
         body = b"".join(
             (
-                b"--", boundary, b"\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n", described,
+                b"--", boundary, b"\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n", metadata,
                 b"\r\n--", boundary, b"\r\ncontent-type: ", str(resource["contentType"]).encode(), b"\r\n\r\n", data,
                 b"\r\n--", boundary, b"--\r\n",
             )
@@ -115,48 +126,54 @@ class MediaClient:
     def _request(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> urllib3.BaseHTTPResponse:
-        """Make one attempt; return the answer where it is one of success."""
-        answer = self._attempt(method, path, headers, body)
-        if answer.status == _UNAUTHORIZED:
-            # The token may have been withdrawn; with a new one it works, or not at all.
-            self._credentials.refresh(self._refreshing)
-            answer = self._attempt(method, path, headers, body)
-        if answer.status // 100 != 2:  # noqa: PLR2004 - 2xx is success
-            message = answer.data[:1000].decode(errors="replace")
-            raise api.from_http_status(answer.status, message)  # type: ignore[no-untyped-call]
-        return answer
+        """Make one request and return its successful response; refresh a rejected token once."""
+        response = self._send(method, path, headers, body)
+        if response.status == _UNAUTHORIZED:
+            self._credentials.refresh(self._refresh_request)
+            response = self._send(method, path, headers, body)
+        if response.status // 100 != 2:  # noqa: PLR2004 - 2xx is success
+            raise api.from_http_status(response.status, _error_message(response.data))  # type: ignore[no-untyped-call]
+        return response
 
-    def _attempt(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None
-    ) -> urllib3.BaseHTTPResponse:
+    def _send(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> urllib3.BaseHTTPResponse:
         signed = {"user-agent": _USER_AGENT, **headers}
-        self._credentials.before_request(self._refreshing, method, self._endpoint + path, signed)
+        self._credentials.before_request(self._refresh_request, method, self._endpoint + path, signed)
         try:
-            answer = self._pool.urlopen(
+            return self._pool.urlopen(
                 method,
                 self._prefix + path,
                 body,
                 signed,
                 retries=False,
                 redirect=False,
-                assert_same_host=False,  # It is not, where a proxy stands between.
+                assert_same_host=False,  # The host differs if there is a proxy.
                 timeout=self._timeout,
                 decode_content=False,
             )
         except NewConnectionError as error:
             raise ConnectionError(str(error)) from error
-        return answer
+
+
+def _path(location: ObjectLocation) -> str:
+    return f"b/{location.bucket}/o/{quote(location.name, safe='')}"
+
+
+def _error_message(body: bytes) -> str:
+    """Return what storage says about an error, such as which permission is missing."""
+    with suppress(ValueError, LookupError, TypeError):
+        return str(json.loads(body)["error"]["message"])
+    return body[:_LONGEST_MESSAGE].decode(errors="replace")
 
 
 def _crc32c(data: bytes) -> str:
     return base64.b64encode(google_crc32c.value(data).to_bytes(4, "big")).decode()
 
 
-def _check(data: bytes, hashes: str) -> None:
-    """Compare bytes with what the answer's header says of them, where it does.
+def _verify_checksum(data: bytes, hashes: str) -> None:
+    """Compare bytes with the checksum in the value of an `x-goog-hash` header, if there is one.
 
     Raises:
-        ProtocolError: they are not those that were sent.
+        ProtocolError: the checksums differ.
     """
     for part in hashes.split(","):
         kind, _, expected = part.strip().partition("=")

@@ -1,7 +1,7 @@
-"""Log lines as Cloud Logging reads them: one JSON object a line on stdout, or readable lines on a terminal.
+"""Log as Cloud Logging reads it: one JSON object per line on stdout, or readable lines on a terminal.
 
-What the libraries log goes the same way, without their details: those are where a token could be. What else a line
-says, such as the trace of its request, is bound around the work that causes it (structlog's context variables).
+Libraries log the same way, at INFO and above: their debug lines could hold a token. Values such as the trace of a
+request are bound around the work that logs (structlog's context variables).
 """
 
 import faulthandler
@@ -17,23 +17,27 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 TRACE, SPAN, SAMPLED = "trace", "span", "trace_sampled"
-"""What the trace of a request is bound as."""
+"""Names that the trace of a request is bound under."""
 
+_CLOUD_NAMES = {
+    TRACE: "logging.googleapis.com/trace",
+    SPAN: "logging.googleapis.com/spanId",
+    SAMPLED: "logging.googleapis.com/trace_sampled",
+}
 _OWN_LOGGERS = ("service", "native", "__main__")
 _LONGEST_TEXT = 32_000
-"""Of one value, in characters. Cloud Logging takes 256 KiB a line, and what a caller sent may be in a reason."""
+"""Most characters of one value. Cloud Logging takes 256 KiB a line, and a reason may repeat what a caller sent."""
 
 
 def configure_logs(level: str, form: Literal["json", "console"] | None, project: str | None = None) -> None:
     """Set up logging for the process.
 
     Args:
-        level: a name of the standard library's, such as `INFO`. DEBUG is the service's own; of what the libraries
-            log, requests and their headers among it, that would be too much to show.
-        form: None for JSON unless stdout is a terminal.
-        project: the Google Cloud project that traces are in.
+        level: such as `INFO`. DEBUG holds for the service alone: libraries would log requests with their headers.
+        form: None means JSON unless stdout is a terminal.
+        project: the Google Cloud project of the traces.
     """
-    # Pillow warns of every odd file; what matters of it is the image's outcome, which has its own line.
+    # Pillow warns of every odd file. The image's outcome has a line of its own.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     to_console = form == "console" or (form is None and sys.stdout.isatty())
@@ -45,14 +49,14 @@ def configure_logs(level: str, form: Literal["json", "console"] | None, project:
     rendering: list[Processor] = (
         [
             _printable,
-            # Not the one that shows the values of variables, which structlog takes where it can.
+            # structlog's default traceback shows the values of variables.
             structlog.dev.ConsoleRenderer(timestamp_key="time", exception_formatter=structlog.dev.plain_traceback),
         ]
         if to_console
         else [
             structlog.processors.format_exc_info,
             _as_cloud_logging(project),
-            # Text as it is: escaped, a name of 1,024 bytes may take three times as many.
+            # Escaped, a name of 1,024 bytes may take three times as many.
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ]
     )
@@ -79,13 +83,12 @@ def configure_logs(level: str, form: Literal["json", "console"] | None, project:
 
 
 def divert_native_output() -> None:
-    """Log what native libraries print to file descriptor 2 as lines of their own, at DEBUG.
+    """Log at DEBUG what native libraries print to file descriptor 2. Python's own stderr stays where it is.
 
-    An image decoder that complains there of a damaged file would break the format of the log, hundreds of lines a file.
-    Python's own stderr keeps going where it went.
+    An image decoder may print hundreds of lines about a damaged file, which would break the format of the log.
     """
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
-    # A crash in native code still says where.
+    # Prints a traceback if native code crashes.
     faulthandler.enable(sys.stderr)
     reading, writing = os.pipe()
     os.dup2(writing, 2)
@@ -100,21 +103,15 @@ def divert_native_output() -> None:
 
 
 def _as_cloud_logging(project: str | None) -> Processor:
-    """Use the names that Cloud Logging gives a meaning to."""
+    """Use the names of cloud.google.com/logging/docs/structured-logging."""
     prefix = f"projects/{project}/traces/" if project else ""
 
     def name(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
         event["severity"] = event.pop("level").upper()
-        event["message"] = event.pop("event")
-        if traceback := event.pop("exception", None):
-            event["message"] += f"\n{traceback}"
-        if trace := event.pop(TRACE, None):
-            event["logging.googleapis.com/trace"] = prefix + trace
-        if span := event.pop(SPAN, None):
-            event["logging.googleapis.com/spanId"] = span
-        if (sampled := event.pop(SAMPLED, None)) is not None:
-            event["logging.googleapis.com/trace_sampled"] = sampled
-        return event
+        event["message"] = "\n".join(filter(None, (event.pop("event"), event.pop("exception", None))))
+        if TRACE in event:
+            event[TRACE] = prefix + event[TRACE]
+        return {_CLOUD_NAMES.get(key, key): value for key, value in event.items()}
 
     return name
 
@@ -128,4 +125,4 @@ def _in_texts(change: Callable[[str], str]) -> Processor:
 
 _cut = _in_texts(lambda text: text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…")
 _printable = _in_texts(lambda text: text if text.isprintable() else repr(text)[1:-1])
-"""An object's name may hold characters that a terminal obeys."""
+"""Escapes control characters in an object's name, which a terminal would obey."""

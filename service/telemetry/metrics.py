@@ -1,33 +1,34 @@
-"""What is measured: images by how they ended, seconds by stage, bytes, images in flight, and writes by what they show.
+"""Metrics: images by outcome, seconds by stage, bytes, images in flight, and thumbnails written.
 
-Off, each call does nothing. On, OpenTelemetry's own library counts and sends; its standard variables say where to.
-Nothing of it is imported where it is off.
+The instruments are OpenTelemetry's. They do nothing unless METRICS is on, which gives them a provider of its SDK.
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
-from importlib.util import find_spec
 from threading import Thread
 from typing import TYPE_CHECKING
 
 import structlog
+from opentelemetry.metrics import NoOpMeterProvider
+
+from service.telemetry.sdk import SERVICE
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import MeterProvider
-    from opentelemetry.sdk.metrics.export import MetricReader
 
 log = structlog.get_logger()
 
-_NAME = "thumbnail-service"
 _SECONDS_BOUNDARIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _FLUSH_SECONDS = 10.0
-"""What the last export may take where nothing presses."""
+"""Time for the last export of a process that ends by itself."""
 _HURRIED_FLUSH_SECONDS = 1.0
-"""Once the process was told to end, which leaves it ten seconds in all."""
+"""Time for the last export after SIGTERM, which leaves the process ten seconds in all."""
 
 
 class Door(StrEnum):
-    """What an image came through."""
+    """How an image reached the service."""
 
     EVENTS = "events"
     RUN = "run"
@@ -35,91 +36,81 @@ class Door(StrEnum):
 
 
 class Stage(StrEnum):
-    """What the time of an image goes to."""
+    """A part of the time that an image takes."""
 
     WAIT = "wait"
-    """For memory, and for a processor."""
+    """Waiting for memory or a processor."""
     READ = "read"
     MAKE = "make"
     WRITE = "write"
     WHOLE = "whole"
+    """All of it. Recorded by `Metrics.in_flight`."""
 
 
 class Write(StrEnum):
-    """What a write was."""
+    """Kind of a write."""
 
     CREATED = "created"
     REPLACED = "replaced"
 
 
 class Origin(StrEnum):
-    """What a written thumbnail was made from; all but the first are what a loop looks like."""
+    """What a thumbnail was made from. Any but the first may be a sign of a loop."""
 
     PICTURE = "picture"
     SMALL = "small"
-    """A picture that is no larger than its thumbnail: such as a thumbnail that somebody else has copied back."""
+    """A picture no larger than its thumbnail, such as a thumbnail that somebody copied back."""
     OWN = "own"
-    """Something that the service itself has written. It never happens."""
+    """The service's own output. Never happens unless every guard fails."""
 
 
-class Clock:
-    """The stages of one image; this one does not look at the time."""
+class Timer:
+    """Seconds that one image spends in each stage, for one thread. Stages nest: the inner one pauses the outer."""
 
-    def lap(self, stage: Stage) -> None:
-        """Count the time since the lap before towards a stage."""
+    __slots__ = ("_since", "_stage", "seconds")
 
-    def end(self) -> None:
-        """Report all stages."""
+    def __init__(self) -> None:
+        self.seconds: dict[Stage, float] = {}
+        self._stage: Stage | None = None
+        self._since = 0.0
+
+    def stage(self, stage: Stage) -> "_TimedStage":
+        """Return a context manager that counts the time of its block towards a stage."""
+        return _TimedStage(self, stage)
+
+    def switch(self, stage: Stage | None) -> Stage | None:
+        """Count the time so far towards the current stage, make `stage` the current one, and return the previous."""
+        now = time.perf_counter()
+        previous = self._stage
+        if previous is not None:
+            self.seconds[previous] = self.seconds.get(previous, 0.0) + now - self._since
+        self._stage, self._since = stage, now
+        return previous
+
+
+class _TimedStage:
+    """The context manager of `Timer.stage`. A generator would take twice as long, several times an image."""
+
+    __slots__ = ("_outer", "_stage", "_timer")
+
+    def __init__(self, timer: Timer, stage: Stage) -> None:
+        self._timer = timer
+        self._stage = stage
+
+    def __enter__(self) -> None:
+        self._outer = self._timer.switch(self._stage)
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.switch(self._outer)
 
 
 class Metrics:
-    """Measures nothing: what there is where METRICS is off."""
+    """The instruments. Safe to share between threads."""
 
-    _CLOCK = Clock()
-
-    def clock(self) -> Clock:
-        """Start on an image, which is in flight from now to the clock's end."""
-        return self._CLOCK
-
-    def image(self, door: Door, outcome: str) -> None:
-        """Count an image that ended."""
-
-    def read(self, size: int) -> None:
-        """Count bytes that were read."""
-
-    def wrote(self, size: int, write: Write, origin: Origin) -> None:
-        """Count a thumbnail that was written."""
-
-    def close(self, *, hurry: bool) -> None:
-        """Send what was not sent yet.
-
-        Args:
-            hurry: the process was told to end, and may not take long.
-        """
-
-
-OFF = Metrics()
-
-
-def is_installed() -> bool:
-    """Whether the extra `otel` is there."""
-    try:
-        return all(find_spec(f"opentelemetry.{name}") for name in ("sdk.metrics", "exporter.otlp.proto.http"))
-    except ModuleNotFoundError:
-        return False
-
-
-class OpenTelemetry(Metrics):
-    """Measures by OpenTelemetry."""
-
-    def __init__(self, reader: "MetricReader | None" = None) -> None:
-        """Start measuring; nothing is sent yet.
-
-        Args:
-            reader: instead of one that sends by OTLP over HTTP, at an interval.
-        """
-        self._provider = _provider(reader)
-        meter = self._provider.get_meter(_NAME)
+    def __init__(self, provider: "MeterProvider | None" = None) -> None:
+        """Create the instruments; None makes them do nothing."""
+        self._provider = provider
+        meter = (provider or NoOpMeterProvider()).get_meter(SERVICE)
         self._images = meter.create_counter("thumbnails.images", "{image}", "Images by outcome and door.")
         self._seconds = meter.create_histogram(
             "thumbnails.duration",
@@ -133,77 +124,50 @@ class OpenTelemetry(Metrics):
             "thumbnails.writes", "{thumbnail}", "Thumbnails written, by kind and by what they were made from."
         )
 
-    def clock(self) -> Clock:
-        """See `Metrics`."""
-        return _Running(self)
+    @contextmanager
+    def in_flight(self) -> Iterator[Timer]:
+        """Count an image as in flight, and record the seconds that it spent in each stage."""
+        timer = Timer()
+        began = time.perf_counter()
+        self._in_flight.add(1)
+        try:
+            yield timer
+        finally:
+            for stage, seconds in timer.seconds.items():
+                self._seconds.record(seconds, {"stage": stage})
+            self._seconds.record(time.perf_counter() - began, {"stage": Stage.WHOLE})
+            self._in_flight.add(-1)
 
     def image(self, door: Door, outcome: str) -> None:
-        """See `Metrics`."""
-        self._images.add(1, {"door": door.value, "outcome": str(outcome)})
+        """Count an image that ended."""
+        self._images.add(1, {"door": door, "outcome": outcome})
 
     def read(self, size: int) -> None:
-        """See `Metrics`."""
+        """Count bytes read."""
         self._bytes.add(size, {"direction": "read"})
 
     def wrote(self, size: int, write: Write, origin: Origin) -> None:
-        """See `Metrics`."""
+        """Count a thumbnail written."""
         self._bytes.add(size, {"direction": "write"})
-        self._writes.add(1, {"kind": write.value, "source": origin.value})
-
-    def flying(self, change: int) -> None:
-        """Count an image that is taken, or that ended."""
-        self._in_flight.add(change)
-
-    def took(self, stage: Stage, seconds: float) -> None:
-        """Record what an image spent in a stage."""
-        self._seconds.record(seconds, {"stage": stage.value})
+        self._writes.add(1, {"kind": write, "source": origin})
 
     def close(self, *, hurry: bool) -> None:
-        """See `Metrics`."""
+        """Send the rest; `hurry` after SIGTERM."""
+        if self._provider is None:
+            return
         seconds = _HURRIED_FLUSH_SECONDS if hurry else _FLUSH_SECONDS
-        # Its own time-out does not hold where the address does not answer at all.
-        flush = Thread(target=self._send_rest, args=(seconds,), name="metrics", daemon=True)
+        # In a thread: the exporter's own time-out does not hold if the address does not answer at all.
+        flush = Thread(target=_shut_down, args=(self._provider, seconds), name="metrics", daemon=True)
         flush.start()
         flush.join(seconds)
 
-    def _send_rest(self, seconds: float) -> None:
-        try:
-            self._provider.shutdown(timeout_millis=seconds * 1000)
-        except Exception as error:  # noqa: BLE001 - the edge of a thread; the library raises nothing narrower
-            log.warning("metrics not sent", reason=str(error))
+
+OFF = Metrics()
+"""Measures nothing."""
 
 
-class _Running(Clock):
-    """Keeps the time of one image."""
-
-    def __init__(self, metrics: OpenTelemetry) -> None:
-        self._metrics = metrics
-        self._spent: dict[Stage, float] = {}
-        self._began = self._lap = time.perf_counter()
-        metrics.flying(1)
-
-    def lap(self, stage: Stage) -> None:
-        now = time.perf_counter()
-        self._spent[stage] = self._spent.get(stage, 0.0) + now - self._lap
-        self._lap = now
-
-    def end(self) -> None:
-        for stage, seconds in self._spent.items():
-            self._metrics.took(stage, seconds)
-        self._metrics.took(Stage.WHOLE, time.perf_counter() - self._began)
-        self._metrics.flying(-1)
-
-
-def _provider(reader: "MetricReader | None") -> "MeterProvider":
-    from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415 - an extra, and slow to import
-    from opentelemetry.sdk.resources import SERVICE_NAME, Resource  # noqa: PLC0415
-
-    if reader is None:
-        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter  # noqa: PLC0415
-        from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader  # noqa: PLC0415
-
-        reader = PeriodicExportingMetricReader(OTLPMetricExporter())
-    resource = Resource.create()
-    if str(resource.attributes.get(SERVICE_NAME, "unknown_service")).startswith("unknown_service"):
-        resource = resource.merge(Resource({SERVICE_NAME: _NAME}))
-    return MeterProvider(metric_readers=[reader], resource=resource, shutdown_on_exit=False)
+def _shut_down(provider: "MeterProvider", seconds: float) -> None:
+    try:
+        provider.shutdown(timeout_millis=seconds * 1000)
+    except Exception as error:  # noqa: BLE001 - the edge of a thread; the library raises nothing narrower
+        log.warning("metrics not sent", reason=str(error))

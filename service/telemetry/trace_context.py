@@ -1,22 +1,22 @@
-"""Which trace a request is part of, on every line of the log that the request causes.
+"""Bind the trace that a request is part of, so that each log line of the request names it.
 
-Nothing but what has exactly the form of an identifier gets there from a header.
+Only well-formed identifiers get from a header into the log.
 """
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
+from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from service.telemetry.logs import SAMPLED, SPAN, TRACE
 
-_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
-"""W3C Trace Context, version 00. A later version may say more behind a hyphen, which is cut off."""
-_CLOUD_TRACE = re.compile(rb"([0-9a-fA-F]{32})(?:/([0-9]{1,20}))?(?:;o=([0-9]))?")
-"""`X-Cloud-Trace-Context`, in which the span is a decimal number."""
-_TRACEPARENT_LENGTH = 55
+_CLOUD_TRACE = re.compile(r"([0-9a-fA-F]{32})(?:/([0-9]{1,20}))?(?:;o=([0-9]))?")
+"""`X-Cloud-Trace-Context`: trace, span as a decimal number, options."""
 _LARGEST_SPAN = 2**64 - 1
+_PROPAGATOR = TraceContextTextMapPropagator()
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -31,8 +31,8 @@ class TraceContextMiddleware:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, as ASGI has it."""
-        # Not unbound at the end: what the server logs of a request that failed comes after it.
+        """Serve one connection, as ASGI has it."""
+        # Not cleared at the end, since the server logs a failed request after this.
         clear_contextvars()
         if scope["type"] == "http":
             bind_contextvars(**trace_of(scope["headers"]))
@@ -40,30 +40,35 @@ class TraceContextMiddleware:
 
 
 def trace_of(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str | bool]:
-    """Read the trace, span and whether it is sampled; what is missing or malformed is left out.
+    """Return the trace, the span, and whether they are sampled; leave out what is missing or malformed.
 
     Args:
         headers: names in lower case, as ASGI has them.
     """
-    found = {name: value for name, value in headers if name in {b"traceparent", b"x-cloud-trace-context"}}
-    return _traceparent(found.get(b"traceparent", b"")) or _cloud_trace(found.get(b"x-cloud-trace-context", b""))
+    values = dict(headers)
+    standard, cloud = (values.get(name, b"").decode("latin-1") for name in (b"traceparent", b"x-cloud-trace-context"))
+    return _from_traceparent(standard) or _from_cloud(cloud)
 
 
-def _traceparent(value: bytes) -> dict[str, str | bool]:
-    if value[_TRACEPARENT_LENGTH:].startswith(b"-") and not value.startswith(b"00"):
-        value = value[:_TRACEPARENT_LENGTH]
-    if (match := _TRACEPARENT.fullmatch(value)) is None:
+def _from_traceparent(value: str) -> dict[str, str | bool]:
+    """Read the header of W3C Trace Context."""
+    span = get_current_span(_PROPAGATOR.extract({"traceparent": value})).get_span_context()
+    if not span.is_valid:
         return {}
-    trace, span, flags = match.groups()
-    return {TRACE: trace.decode(), SPAN: span.decode(), SAMPLED: bool(int(flags, 16) & 1)}
+    return {
+        TRACE: format_trace_id(span.trace_id),
+        SPAN: format_span_id(span.span_id),
+        SAMPLED: span.trace_flags.sampled,
+    }
 
 
-def _cloud_trace(value: bytes) -> dict[str, str | bool]:
+def _from_cloud(value: str) -> dict[str, str | bool]:
+    """Read Google's own header."""
     if (match := _CLOUD_TRACE.fullmatch(value)) is None or not int(match[1], 16):
         return {}
-    found: dict[str, str | bool] = {TRACE: match[1].decode().lower()}
+    trace: dict[str, str | bool] = {TRACE: match[1].lower()}
     if match[2] and 0 < (span := int(match[2])) <= _LARGEST_SPAN:
-        found[SPAN] = f"{span:016x}"
+        trace[SPAN] = format_span_id(span)
     if match[3]:
-        found[SAMPLED] = bool(int(match[3]) & 1)
-    return found
+        trace[SAMPLED] = bool(int(match[3]) & 1)
+    return trace

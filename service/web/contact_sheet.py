@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 
 from service.errors import InvalidValue, ObjectNotFound, StorageRefused
 from service.naming import SOURCE_KEY, Hour
@@ -19,11 +20,10 @@ PAGE_SIZE = 200
 MAX_IMAGE_BYTES = 32 * 1024 * 1024
 """Size limit of a thumbnail that is served. Those of the default size have a few thousand bytes."""
 
-_MAX_LISTINGS = 5
-"""Requests for one page. More than one are needed only if an hour folder holds objects that are no thumbnails."""
-_SEARCH_LISTING_SIZE = 1000
-_MAX_SEARCH_LISTINGS = 10
-"""Requests for one page of a search, which then shows what it has found and offers to go on."""
+_MAX_SCANNED = 1_000
+"""Names to look at for one page. More than a page are needed only if the hour holds objects that are no thumbnails."""
+_MAX_SEARCHED = 10_000
+"""Names to look at for one page of a search, which then shows what it has found and offers to go on."""
 _MAX_SEARCH_CHARACTERS = 200
 _FOLDER_REQUESTS = 3
 _MONTHS_BACK = (1, 4, 16, 64, 256)
@@ -100,7 +100,7 @@ def newest_hours(store: ObjectStore, bucket: str, count: int, before: Hour | Non
         if start >= end:
             continue
         folders = store.list_folders(FolderLocation(bucket), NameRange(start, end), requests=_FOLDER_REQUESTS)
-        is_complete = is_complete and folders.whole
+        is_complete = is_complete and folders.complete
         hours += sorted(_hours(folders.names), key=str, reverse=True)
         end = start
         if len(hours) > count:
@@ -144,28 +144,24 @@ def contact_sheet(
     if len(search) > _MAX_SEARCH_CHARACTERS:
         raise InvalidValue("search", search, f"is longer than {_MAX_SEARCH_CHARACTERS} characters")
     within = FolderLocation(bucket, f"{hour}/{folder}")
-    # Two more than a page: the name to start after, and one that shows if there is another page.
-    size, listings = (_SEARCH_LISTING_SIZE, _MAX_SEARCH_LISTINGS) if search else (PAGE_SIZE + 2, _MAX_LISTINGS)
+    most = _MAX_SEARCHED if search else _MAX_SCANNED
     search_key = _search_key(search)
     last = f"{hour}/{after}" if after else ""
     thumbnails: list[Thumbnail] = []
-    scanned = 0
-    for _ in range(listings):
-        listed = store.list_first(within, NameRange(max(last, within.prefix)), size)
-        for stored in listed:
-            name = stored.location.name
-            if name == last:
-                continue
-            thumbnail = _thumbnail(hour, stored)
-            if thumbnail and search_key in _search_key(thumbnail.name):
-                if len(thumbnails) == PAGE_SIZE:
-                    return ContactSheet(tuple(thumbnails), scanned, last.removeprefix(f"{hour}/"))
-                thumbnails.append(thumbnail)
-            scanned += 1
-            last = name
-        if len(listed) < size:
-            return ContactSheet(tuple(thumbnails), scanned, None)
-    return ContactSheet(tuple(thumbnails), scanned, last.removeprefix(f"{hour}/"))
+    listed = scanned = 0
+    for stored in islice(store.list_objects(within, NameRange(max(last, within.prefix))), most):
+        listed += 1
+        name = stored.location.name
+        if name == last:
+            continue
+        thumbnail = _thumbnail(hour, stored)
+        if thumbnail and search_key in _search_key(thumbnail.name):
+            if len(thumbnails) == PAGE_SIZE:
+                return ContactSheet(tuple(thumbnails), scanned, last.removeprefix(f"{hour}/"))
+            thumbnails.append(thumbnail)
+        scanned += 1
+        last = name
+    return ContactSheet(tuple(thumbnails), scanned, last.removeprefix(f"{hour}/") if listed == most else None)
 
 
 def find_thumbnail(

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import UTC, datetime
 
 import pytest
 from google.auth.exceptions import DefaultCredentialsError, RefreshError
@@ -23,9 +24,15 @@ from service.errors import (
 )
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
 from service.storage.base import ObjectStore, StoredObject
-from service.storage.cloud import CloudStore
+from service.storage.cloud import _RETRY, CloudStore
 from tests.support.memory_store import MemoryStore
 from tests.support.proxy import Fault, Harm, Proxy
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the delays between retries; a test that uses it has to name it before the store."""
+    monkeypatch.setattr("service.storage.cloud._RETRY", _RETRY.with_delay(initial=0.01, maximum=0.05))
 
 
 @pytest.fixture
@@ -86,15 +93,13 @@ def test_the_first_objects_of_a_range_are_listed_and_no_more(store: ObjectStore,
         write(store, bucket, name)
 
     def first(start: str, count: int) -> list[str]:
-        listed = store.list_first(FolderLocation(bucket, "in/"), NameRange(start), count)
-        return [found.location.name for found in listed]
+        listed = store.list_objects(FolderLocation(bucket, "in/"), NameRange(start))
+        return [stored.location.name for stored in itertools.islice(listed, count)]
 
     assert first("", 2) == names[:2]
     assert first("in/c.jpg", 2) == names[2:4]
     assert first("in/c.jpg", 100) == names[2:]
     assert first("in/z", 2) == []
-    with pytest.raises(BucketNotFound):
-        store.list_first(FolderLocation("no-such-bucket"), NameRange(), 1)
 
 
 def test_folders_are_listed_without_what_is_in_them(store: ObjectStore, bucket: str) -> None:
@@ -103,7 +108,7 @@ def test_folders_are_listed_without_what_is_in_them(store: ObjectStore, bucket: 
 
     def folders(prefix: str = "", names: NameRange = ALL_NAMES) -> tuple[str, ...]:
         found = store.list_folders(FolderLocation(bucket, prefix), names, requests=5)
-        assert found.whole
+        assert found.complete
         return found.names
 
     assert folders() == ("b/", "z/", "é/")
@@ -122,9 +127,9 @@ def test_a_search_for_folders_ends_after_so_many_requests(
     for index in range(7):
         write(cloud, bucket, f"{index}.jpg")
     proxy.requests.clear()
-    assert not cloud.list_folders(FolderLocation(bucket), ALL_NAMES, requests=3).whole
+    assert not cloud.list_folders(FolderLocation(bucket), ALL_NAMES, requests=3).complete
     assert proxy.requests["list"] == 3
-    assert cloud.list_folders(FolderLocation(bucket), ALL_NAMES, requests=4).whole
+    assert cloud.list_folders(FolderLocation(bucket), ALL_NAMES, requests=4).complete
 
 
 def test_a_write_that_expects_nothing_does_not_replace(store: ObjectStore, bucket: str) -> None:
@@ -216,6 +221,7 @@ def test_a_request_that_storage_calls_wrong_is_the_images_fault_unless_it_is_a_l
         dict(CALLS)[kind](cloud, found)
 
 
+@pytest.mark.usefixtures("quick_retries")
 @pytest.mark.parametrize(("kind", "call"), CALLS, ids=[kind for kind, _ in CALLS])
 @pytest.mark.parametrize("fault", [503, 429, Harm.RESET_BEFORE])
 def test_a_passing_fault_is_retried(
@@ -225,9 +231,7 @@ def test_a_passing_fault_is_retried(
     kind: str,
     call: Callable[[ObjectStore, StoredObject], object],
     fault: Fault,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("service.storage.cloud._RETRY", _quickly())
     found = write(cloud, bucket, "x")
     before = proxy.requests[kind]
     proxy.fault = lambda asked, _: fault if asked == kind and proxy.requests[kind] <= before + 2 else None
@@ -235,25 +239,15 @@ def test_a_passing_fault_is_retried(
     assert proxy.requests[kind] >= before + 3
 
 
-def _quickly() -> object:
-    from service.storage.cloud import _RETRY  # noqa: PLC0415 - the retry as it is, with a shorter delay
-
-    return _RETRY.with_delay(initial=0.01, maximum=0.05)
-
-
-def test_a_body_cut_half_way_is_read_again(
-    cloud: CloudStore, proxy: Proxy, bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("service.storage.cloud._RETRY", _quickly())
+@pytest.mark.usefixtures("quick_retries")
+def test_a_body_cut_half_way_is_read_again(cloud: CloudStore, proxy: Proxy, bucket: str) -> None:
     found = write(cloud, bucket, "x", b"0123456789" * 1000)
     proxy.fault = lambda kind, _: Harm.CUT if kind == "read" and proxy.requests["read"] == 1 else None
     assert cloud.read(found, 100_000) == b"0123456789" * 1000
 
 
-def test_a_write_whose_answer_is_lost_says_that_the_name_is_taken(
-    cloud: CloudStore, proxy: Proxy, bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("service.storage.cloud._RETRY", _quickly())
+@pytest.mark.usefixtures("quick_retries")
+def test_a_write_whose_answer_is_lost_says_that_the_name_is_taken(cloud: CloudStore, proxy: Proxy, bucket: str) -> None:
     proxy.fault = lambda kind, _: Harm.RESET_AFTER if kind == "write" and proxy.requests["write"] == 1 else None
     with pytest.raises(NameTaken):
         write(cloud, bucket, "x", b"stored")
@@ -289,11 +283,11 @@ def test_listings_come_in_pages(cloud: CloudStore, proxy: Proxy, bucket: str, mo
     assert proxy.requests["list"] == 3
 
 
+@pytest.mark.usefixtures("quick_retries")
 @pytest.mark.parametrize("fault", [None, 503])
 def test_as_many_threads_as_connections_share_them_through_thick_and_thin(
-    cloud: CloudStore, proxy: Proxy, bucket: str, fault: Fault, monkeypatch: pytest.MonkeyPatch
+    cloud: CloudStore, proxy: Proxy, bucket: str, fault: Fault
 ) -> None:
-    monkeypatch.setattr("service.storage.cloud._RETRY", _quickly())
     found = write(cloud, bucket, "x")
     asked = itertools.count()
     proxy.fault = lambda kind, _: fault if kind == "read" and next(asked) % 3 == 0 else None
@@ -311,13 +305,15 @@ def test_without_credentials_the_message_says_what_to_do(monkeypatch: pytest.Mon
         CloudStore(1)
 
 
-def test_without_a_token_storage_is_unavailable(cloud: CloudStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: object, **__: object) -> None:
+@pytest.mark.parametrize("kind", ["list", "stat"])
+def test_without_a_token_storage_is_unavailable(cloud: CloudStore, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    def refused(*_: object) -> None:
         raise RefreshError("metadata server says no")  # type: ignore[no-untyped-call]
 
-    monkeypatch.setattr(cloud._client._http, "request", refused)
+    monkeypatch.setattr(cloud._client._credentials, "before_request", refused)
+    stored = StoredObject(ObjectLocation("some-bucket", "x"), 1, 4, datetime.now(UTC))
     with pytest.raises(StorageUnavailable, match="metadata server says no"):
-        cloud.stat(ObjectLocation("some-bucket", "x"))
+        dict(CALLS)[kind](cloud, stored)
 
 
 def test_the_first_bytes_alone_can_be_read_packed_or_not(store: ObjectStore, bucket: str) -> None:

@@ -1,4 +1,4 @@
-"""What the transfers do of themselves; `test_storage.py` has the rest, over the same proxy."""
+"""What the client of media does by itself; `test_cloud.py` has the rest, over the proxy."""
 
 import json
 import threading
@@ -15,7 +15,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import ProtocolError
 
-from service.errors import ServiceError
+from service.errors import ServiceError, StorageUnavailable
 from service.storage.addresses import ObjectLocation
 from service.storage.base import StoredObject
 from service.storage.cloud import CloudStore
@@ -33,7 +33,7 @@ class Tokens(google.auth.credentials.Credentials):
 
     def refresh(self, _: object) -> None:
         if not self.renewable:
-            raise RefreshError("nobody to be")  # type: ignore[no-untyped-call]
+            raise RefreshError("cannot be renewed")  # type: ignore[no-untyped-call]
         self.number += 1
         self.token = f"token-{self.number}"
 
@@ -75,20 +75,21 @@ def served(*answers: tuple[int, dict[str, str], bytes]) -> Iterator[tuple[Server
             thread.join()
 
 
-def transfer(url: str, tokens: Tokens) -> MediaClient:
+def client(url: str, tokens: Tokens) -> MediaClient:
     session = AuthorizedSession(tokens)  # type: ignore[no-untyped-call]
     adapter = HTTPAdapter()
     session.mount("http://", adapter)
     return MediaClient(session, adapter, url, DEFAULT_RETRY.with_timeout(1).with_delay(initial=0.01), (1, 1))
 
 
+PHOTO = ObjectLocation("photos", "a")
 HELLO = b"hello"
 HELLO_HASH = "crc32c=mnG7TA==,md5=XUFAKrxLKna5cZ2REBfFkg=="
 
 
 def test_a_request_carries_the_token_and_asks_for_the_bytes_as_they_are_stored() -> None:
     with served((200, {"x-goog-hash": HELLO_HASH}, HELLO)) as (server, url):
-        assert transfer(url, Tokens()).read("photos", "in/ä b.jpg", 7) == HELLO
+        assert client(url, Tokens()).read(ObjectLocation("photos", "in/ä b.jpg"), 7) == HELLO
     ((path, headers),) = server.asked
     assert path == "/download/storage/v1/b/photos/o/in%2F%C3%A4%20b.jpg?alt=media&generation=7&ifGenerationMatch=7"
     assert headers["authorization"] == "Bearer token-1"
@@ -97,39 +98,39 @@ def test_a_request_carries_the_token_and_asks_for_the_bytes_as_they_are_stored()
 
 def test_a_token_that_is_refused_is_renewed_once() -> None:
     with served((401, {}, b""), (200, {}, HELLO)) as (server, url):
-        assert transfer(url, Tokens()).read("photos", "a", 1) == HELLO
+        assert client(url, Tokens()).read(PHOTO, 1) == HELLO
     assert [headers["authorization"] for _, headers in server.asked] == ["Bearer token-1", "Bearer token-2"]
 
 
 def test_a_token_that_cannot_be_renewed_is_said_to_be_so() -> None:
     with served((401, {}, b"")) as (_, url), pytest.raises(RefreshError):
-        transfer(url, Tokens(renewable=False)).read("photos", "a", 1)
+        client(url, Tokens(renewable=False)).read(PHOTO, 1)
 
 
 def test_bytes_that_are_not_those_that_were_sent_are_asked_for_again() -> None:
     wrong = {"x-goog-hash": HELLO_HASH}
     with served((200, wrong, b"hullo"), (200, wrong, HELLO)) as (server, url):
-        assert transfer(url, Tokens()).read("photos", "a", 1) == HELLO
+        assert client(url, Tokens()).read(PHOTO, 1) == HELLO
     assert len(server.asked) == 2
 
 
 def test_a_part_is_not_compared_with_the_checksum_of_the_whole() -> None:
     with served((206, {"x-goog-hash": HELLO_HASH}, b"he")) as (server, url):
-        assert transfer(url, Tokens()).read("photos", "a", 1, first=2) == b"he"
+        assert client(url, Tokens()).read(PHOTO, 1, first=2) == b"he"
     assert server.asked[0][1]["range"] == "bytes=0-1"
 
 
 def test_an_answer_that_ends_too_early_is_asked_for_again() -> None:
     cut = (200, {"content-length": "50", "connection": "close"}, HELLO)
     with served(cut, (200, {"x-goog-hash": HELLO_HASH}, HELLO)) as (server, url):
-        assert transfer(url, Tokens()).read("photos", "a", 1) == HELLO
+        assert client(url, Tokens()).read(PHOTO, 1) == HELLO
     assert len(server.asked) == 2
 
 
 def test_a_checksum_that_never_fits_fails_in_the_end() -> None:
     answers = [(200, {"x-goog-hash": HELLO_HASH}, b"hullo")] * 200
     with served(*answers) as (_, url), pytest.raises(Exception, match="checksum") as caught:
-        transfer(url, Tokens()).read("photos", "a", 1)
+        client(url, Tokens()).read(PHOTO, 1)
     assert isinstance(caught.value.__cause__, ProtocolError)
 
 
@@ -138,10 +139,11 @@ def test_the_environments_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setenv("http_proxy", url)
         monkeypatch.delenv("no_proxy", raising=False)
         monkeypatch.delenv("NO_PROXY", raising=False)
-        assert transfer("http://storage.example", Tokens()).read("photos", "a", 1) == HELLO
+        assert client("http://storage.example", Tokens()).read(PHOTO, 1) == HELLO
     assert server.asked[0][0].startswith("http://storage.example/download/storage/v1/b/photos/o/a?")
 
 
+@pytest.mark.parametrize("form", ["json", "plain"])
 @pytest.mark.parametrize(
     ("status", "said", "code"),
     [
@@ -151,12 +153,19 @@ def test_the_environments_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None
     ],
 )
 def test_what_storage_says_itself_is_passed_on(
-    monkeypatch: pytest.MonkeyPatch, status: int, said: str, code: str
+    monkeypatch: pytest.MonkeyPatch, status: int, said: str, code: str, form: str
 ) -> None:
-    body = json.dumps({"error": {"code": status, "message": said}}).encode()
-    with served((status, {}, body)) as (_, url):
+    body = json.dumps({"error": {"code": status, "message": said}}) if form == "json" else said
+    with served((status, {}, body.encode())) as (_, url):
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
         found = StoredObject(ObjectLocation("photos", "a"), 1, 5, datetime.now(UTC))
         with closing(CloudStore(2)) as store, pytest.raises(ServiceError) as caught:
             store.read(found, 10)
     assert (caught.value.code, said in str(caught.value)) == (code, True)
+
+
+def test_an_answer_that_is_no_json_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    with served((200, {}, b"<html>")) as (_, url):
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        with closing(CloudStore(2)) as store, pytest.raises(StorageUnavailable, match="cannot describe gs://photos/a"):
+            store.stat(PHOTO)

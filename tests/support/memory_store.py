@@ -1,10 +1,10 @@
-"""An object store in memory, with the preconditions of Cloud Storage; `test_storage.py` holds both to one contract."""
+"""An object store in memory, with the preconditions of Cloud Storage; `test_cloud.py` holds both to one contract."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import count, islice
+from itertools import count
 from pathlib import PurePosixPath
 from threading import RLock
 
@@ -96,9 +96,6 @@ class MemoryStore:
             if glob is None or PurePosixPath(name).match(glob):
                 yield held.described
 
-    def list_first(self, folder: FolderLocation, names: NameRange, count: int) -> list[StoredObject]:
-        return list(islice(self.list_objects(folder, names), count))
-
     def list_folders(self, folder: FolderLocation, names: NameRange, *, requests: int) -> Folders:
         # As Cloud Storage does it: of each request a thousand entries, be they folders or objects.
         entries: dict[str, bool] = {}
@@ -106,29 +103,27 @@ class MemoryStore:
             below, slash, _ = found.location.name.removeprefix(folder.prefix).partition("/")
             entries[folder.prefix + below + slash] = bool(slash)
         seen = list(entries.items())[: requests * 1000]
-        return Folders(tuple(name for name, is_folder in seen if is_folder), whole=len(seen) == len(entries))
+        return Folders(tuple(name for name, is_folder in seen if is_folder), complete=len(seen) == len(entries))
 
-    def stat(self, location: ObjectLocation, generation: int | None = None) -> StoredObject:
-        self._called("stat", location)
+    def _live(self, location: ObjectLocation, generation: int | None) -> Held:
         held = self._buckets.get(location.bucket, {}).get(location.name)
         if held is None or generation not in (None, held.described.generation):
             raise ObjectNotFound(f"{location} is not there")
-        return held.described
+        return held
 
-    def read(self, found: StoredObject, max_bytes: int) -> bytes:
-        self._called("read", found.location)
-        held = self._buckets.get(found.location.bucket, {}).get(found.location.name)
-        if held is None or held.described.generation != found.generation:
-            raise ObjectNotFound(f"{found.location} is not there")
-        assert len(held.data) <= max_bytes, "larger sources are rejected unread"
-        return held.data
+    def stat(self, location: ObjectLocation, generation: int | None = None) -> StoredObject:
+        self._called("stat", location)
+        return self._live(location, generation).described
 
-    def read_head(self, found: StoredObject, size: int) -> bytes:
-        self._called("head", found.location)
-        held = self._buckets.get(found.location.bucket, {}).get(found.location.name)
-        if held is None or held.described.generation != found.generation:
-            raise ObjectNotFound(f"{found.location} is not there")
-        return held.data[:size]
+    def read(self, stored: StoredObject, max_bytes: int) -> bytes:
+        self._called("read", stored.location)
+        data = self._live(stored.location, stored.generation).data
+        assert len(data) <= max_bytes, "larger sources are rejected unread"
+        return data
+
+    def read_head(self, stored: StoredObject, size: int) -> bytes:
+        self._called("head", stored.location)
+        return self._live(stored.location, stored.generation).data[:size]
 
     def write(
         self,
