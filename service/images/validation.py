@@ -1,7 +1,7 @@
-"""The structure of image files, looked at before any library sees them: what is made to waste time or memory.
+"""Checks of a file's structure, before a library reads it, against files made to waste time or memory.
 
-A library reads every segment, chunk and block, however many there are; here, a file with absurdly many is refused at
-the first that is too many. Bytes and numbers alone: no pixels, no libraries.
+A library reads every segment, chunk and block, however many there are; here, a file is refused at the first that is
+too many. Knows bytes and numbers only: no pixels, no libraries.
 """
 
 import re
@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from service.errors import CorruptImage
 
 _MAX_SEGMENTS = 5_000
-"""Of a JPEG before its end; profiles and previews of 64 MiB take a thousand."""
+"""Of a JPEG; profiles and previews of 64 MiB take a thousand."""
 _MAX_FILL = 65_536
-"""Bytes between the segments of a JPEG that belong to none."""
+"""Bytes between two segments of a JPEG that belong to neither."""
 _MAX_SCANS = 100
-"""A progressive JPEG has about ten; each further one costs a pass over all of the picture."""
+"""Of a JPEG; a progressive one has about ten, and each costs a pass over the whole picture."""
 _FREE_CHUNKS = 20_000
-"""An animation of a thousand small frames has two thousand."""
-_LEAST_CHUNK_BYTES = 512
-"""What a PNG's chunks have on average, at the least, where there are more than the free ones."""
+"""Chunks of a PNG of any size; an animation of a thousand small frames has two thousand."""
+_MIN_CHUNK_BYTES = 512
+"""Least average size of the chunks of a PNG that has more than the free ones."""
 _MAX_BLOCKS = 300_000
 """Of a GIF of 64 MiB with blocks of the usual size."""
 
@@ -36,11 +36,11 @@ def check_structure(data: bytes, *, all_frames: bool) -> None:
     """Refuse a PNG, GIF or PNM that is made to waste time; a JPEG is refused by `read_jpeg`.
 
     Args:
-        data: of a file of any format.
-        all_frames: whether more than a GIF's first frame will be read.
+        data: a file of any format.
+        all_frames: True if more than a GIF's first frame will be read.
 
     Raises:
-        CorruptImage: it is.
+        CorruptImage: it is made to waste time.
     """
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         _check_chunks(data)
@@ -56,16 +56,16 @@ def check_structure(data: bytes, *, all_frames: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class JpegScans:
-    """How the samples of a JPEG are laid out."""
+    """Layout of a JPEG's samples."""
 
-    samples_a_pixel: float
-    """Of all components together, with what subsampling saves."""
+    samples_per_pixel: float
+    """Of all components together; subsampling makes it less than their number."""
     buffered: bool
-    """Whether all coefficients are held until the last scan, whatever scale is decoded at."""
+    """True if a decoder holds all coefficients until the last scan, whatever scale it decodes at."""
 
 
 def read_jpeg(data: bytes) -> JpegScans:
-    """Walk through the (first) picture of a JPEG file, as far as is needed.
+    """Read the segments of the (first) picture of a JPEG file, as far as is needed.
 
     Raises:
         CorruptImage: it is made to waste time.
@@ -88,18 +88,18 @@ def read_jpeg(data: bytes) -> JpegScans:
             scans += 1
             of_all_components = len(frame) > 7 and data[position + 2 : position + 3] == frame[7:8]  # noqa: PLR2004
             if scans == 1 and of_all_components and not progressive:
-                return JpegScans(_samples_a_pixel(frame), buffered=False)
+                return JpegScans(_samples_per_pixel(frame), buffered=False)
         if segments > _MAX_SEGMENTS or scans > _MAX_SCANS:
             raise CorruptImage(
                 f"it cannot be decoded: a JPEG of more than {_MAX_SEGMENTS:,} segments or {_MAX_SCANS} scans "
                 "is made to waste time"
             )
         position += length
-    return JpegScans(_samples_a_pixel(frame), buffered=True)
+    return JpegScans(_samples_per_pixel(frame), buffered=True)
 
 
-def _samples_a_pixel(frame: bytes) -> float:
-    """From a frame header (ITU T.81, B.2.2): for each component an identifier, its sampling factors, a table."""
+def _samples_per_pixel(frame: bytes) -> float:
+    """Read a frame header (ITU T.81, B.2.2): for each component an identifier, its sampling factors, a table."""
     factors = [(byte >> 4, byte & 15) for byte in frame[9::3]]
     whole = max((h for h, _ in factors), default=1) * max((v for _, v in factors), default=1)
     return sum(h * v for h, v in factors) / (whole or 1)
@@ -110,12 +110,12 @@ def _check_chunks(data: bytes) -> None:
     while position + 8 <= len(data):
         position += 12 + int.from_bytes(data[position : position + 4])
         chunks += 1
-        if chunks > _FREE_CHUNKS and position < chunks * _LEAST_CHUNK_BYTES:
+        if chunks > _FREE_CHUNKS and position < chunks * _MIN_CHUNK_BYTES:
             raise CorruptImage(f"it cannot be decoded: a PNG of {chunks:,} tiny chunks is made to waste time")
 
 
 def _check_blocks(data: bytes, *, all_frames: bool) -> None:
-    position, blocks = 13 + _colour_table(data[10:11]), 0
+    position, blocks = 13 + _color_table_bytes(data[10:11]), 0
     inside = False
     while position < len(data):
         blocks += 1
@@ -129,7 +129,7 @@ def _check_blocks(data: bytes, *, all_frames: bool) -> None:
             position += 2
             inside = True
         elif first == _GIF_IMAGE and all_frames:
-            position += 11 + _colour_table(data[position + 9 : position + 10])
+            position += 11 + _color_table_bytes(data[position + 9 : position + 10])
             inside = True
         elif first == _GIF_IMAGE:
             return
@@ -137,6 +137,6 @@ def _check_blocks(data: bytes, *, all_frames: bool) -> None:
             position += 1
 
 
-def _colour_table(flags: bytes) -> int:
-    """The bytes of a GIF's colour table, from the flags that announce it."""
+def _color_table_bytes(flags: bytes) -> int:
+    """Return the size of a GIF's color table, from the flags that announce it."""
     return 3 * 2 ** ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from service.errors import InvalidValue, ObjectNotFound, StorageRefused
+from service.images.formats import OUTPUT_MEDIA_TYPES
 from service.naming import SOURCE_KEY, Hour
 from service.storage.addresses import MAX_NAME_BYTES, FolderLocation, NameRange, ObjectLocation
 from service.storage.base import ObjectStore, StoredObject
@@ -31,9 +32,6 @@ _MONTHS_BACK = (1, 4, 16, 64, 256)
 _FIRST_NAME = "0"
 _BEHIND_HOURS = ":"
 """The character after 9: no hour begins with it."""
-
-_SHOWN_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp", "image/avif"})
-"""What thumbnails are encoded as, all of which browsers show; never SVG, which is a program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +218,7 @@ def _is_addressable(name: str) -> bool:
 def _shown_type(found: StoredObject) -> str | None:
     content_type = found.content_type.partition(";")[0].strip().lower()
     # The service stores nothing packed; of such an object neither the size nor the checksum is that of what is sent.
-    return content_type if content_type in _SHOWN_TYPES and not found.content_encoding else None
+    return content_type if content_type in OUTPUT_MEDIA_TYPES and not found.content_encoding else None
 
 
 def _tile(hour: Hour, found: StoredObject) -> Tile | None:

@@ -27,10 +27,10 @@ GIF_HEADER = 13 + (3 * 2 ** ((GIF[10] & 7) + 1) if GIF[10] & 0x80 else 0)
 )
 def test_a_jpeg_says_what_its_decoder_holds(options: dict[str, int], *, buffered: bool, samples: float) -> None:
     scans = read_jpeg(jpeg(**options))
-    assert (scans.buffered, scans.samples_a_pixel) == (buffered, samples)
+    assert (scans.buffered, scans.samples_per_pixel) == (buffered, samples)
     if buffered:
         assert encoded(quadrants(mode="L"), progressive=True)
-        assert read_jpeg(encoded(quadrants(mode="L"), progressive=True)).samples_a_pixel == 1
+        assert read_jpeg(encoded(quadrants(mode="L"), progressive=True)).samples_per_pixel == 1
 
 
 def test_what_stands_behind_a_jpeg_is_nothing_to_it() -> None:
