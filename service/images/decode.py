@@ -20,7 +20,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from service.errors import CorruptImage, PictureTooLarge, UnsupportedFormat
 from service.images.formats import FORMATS, GIF, HEIF, ICO, JPEG, JPEG2000, PNG, WEBP, Format
-from service.images.validation import JpegScans, check_structure, read_jpeg
+from service.images.validation import check_jpeg, check_structure
 
 
 def _load_decoders() -> Iterator[str]:
@@ -118,7 +118,8 @@ class Header:
     """Of a PNG without a better statement about its colors."""
     sample_bits: int
     """Bits of one sample of a PNG, as stored; 8 for other formats."""
-    jpeg: JpegScans | None
+    buffered_samples: float
+    """Samples per pixel of a JPEG that are held until its last scan."""
     tiff: TiffLayout
     most_pixels: int
     """Pixels of the picture, or of a larger one inside of it that may be decoded in its place."""
@@ -137,7 +138,7 @@ def read_header(data: bytes, max_pixels: int, *, all_frames: bool) -> Header:
         CorruptImage: it asks for unreasonable work.
     """
     check_structure(data, all_frames=all_frames)
-    jpeg = read_jpeg(data) if data.startswith(b"\xff\xd8") else None
+    buffered_samples = check_jpeg(data) if data.startswith(b"\xff\xd8") else 0
     # Pillow refuses above twice this, wherever it meets a size: in headers, frames and embedded files.
     Image.MAX_IMAGE_PIXELS = max_pixels / 2  # type: ignore[assignment]  # an odd limit has a half
     PngImagePlugin.MAX_TEXT_CHUNK = _MAX_TEXT_CHUNK
@@ -156,7 +157,7 @@ def read_header(data: bytes, max_pixels: int, *, all_frames: bool) -> Header:
         icc_profile=_jp2_profile(data) if image_format is JPEG2000 else picture.info.get("icc_profile"),
         gamma=None if "srgb" in picture.info else picture.info.get("gamma"),
         sample_bits=_sample_bits(picture) if image_format is PNG else 8,
-        jpeg=jpeg,
+        buffered_samples=buffered_samples,
         tiff=_read_tiff_layout(picture) if isinstance(picture, TiffImageFile) else TiffLayout(),
         most_pixels=max(picture.width * picture.height, _embedded_pixels(data) if image_format is ICO else 0),
     )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from service.images.formats import GIF, PNG, WEBP, Format
+from service.images.formats import GIF, PNG, Format
 
 _OPAQUE_FROM = 128
 """Least alpha of a pixel that is opaque in a format without half-transparent ones."""
@@ -60,7 +60,7 @@ def encode_animation(
     """
     for picture in pictures:
         picture.info.clear()
-    options: dict[str, object] = {"save_all": True, "duration": list(durations), "loop": plays}
+    options: dict[str, object] = {"duration": list(durations), "loop": plays, "quality": quality, "optimize": True}
     frames = list(pictures)
     if target is GIF:
         # Each frame stands alone: its transparent pixels must show nothing of the one before.
@@ -69,12 +69,9 @@ def encode_animation(
         frames = [frame for frame, _ in indexed]
         for frame, transparent in indexed:
             frame.info.update(transparent)
-    elif target is WEBP:
-        options |= {"quality": quality, "minimize_size": False}
     elif target is PNG:
-        options |= {"optimize": True, "disposal": 0, "blend": 0}
         frames = [picture.convert("RGBA") for picture in pictures]
-    return _save(frames[0], target, append_images=frames[1:], **options)
+    return _save(frames[0], target, save_all=True, append_images=frames[1:], **options)
 
 
 def _save(picture: Image.Image, target: Format, **options: object) -> bytes:

@@ -80,11 +80,8 @@ def _mode_bytes(picture: Image.Image) -> int:
 def _decoder_bytes(header: Header) -> float:
     """Return what the decoder holds of the whole picture, whatever scale it decodes at."""
     if header.format is JPEG:
-        scans = header.jpeg
-        pixel = _COEFFICIENT_BYTES * scans.samples_per_pixel if scans and scans.buffered else 0
-    else:
-        pixel = header.format.decoding_bytes or _mode_bytes(header.picture)
-    return header.most_pixels * pixel
+        return header.most_pixels * (_COEFFICIENT_BYTES * header.buffered_samples)
+    return header.most_pixels * (header.format.decoding_bytes or _mode_bytes(header.picture))
 
 
 def _fills_screen(gif: ImageFile) -> bool:

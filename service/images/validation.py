@@ -5,7 +5,6 @@ too many. Knows bytes and numbers only: no pixels, no libraries.
 """
 
 import re
-from dataclasses import dataclass
 
 from service.errors import CorruptImage
 
@@ -33,7 +32,7 @@ _GIF_EXTENSION, _GIF_IMAGE = 0x21, 0x2C
 
 
 def check_structure(data: bytes, *, all_frames: bool) -> None:
-    """Refuse a PNG, GIF or PNM that is made to waste time; a JPEG is refused by `read_jpeg`.
+    """Refuse a PNG, GIF or PNM that is made to waste time; a JPEG is refused by `check_jpeg`.
 
     Args:
         data: a file of any format.
@@ -54,23 +53,17 @@ def check_structure(data: bytes, *, all_frames: bool) -> None:
             raise CorruptImage("it cannot be decoded: comments between plain samples are made to waste time")
 
 
-@dataclass(frozen=True, slots=True)
-class JpegScans:
-    """Layout of a JPEG's samples."""
+def check_jpeg(data: bytes) -> float:
+    """Refuse a JPEG that is made to waste time; only the (first) picture is looked at.
 
-    samples_per_pixel: float
-    """Of all components together; subsampling makes it less than their number."""
-    buffered: bool
-    """True if a decoder holds all coefficients until the last scan, whatever scale it decodes at."""
-
-
-def read_jpeg(data: bytes) -> JpegScans:
-    """Read the segments of the (first) picture of a JPEG file, as far as is needed.
+    Returns:
+        The samples per pixel that a decoder holds until the last scan, whatever scale it decodes at: of all components
+        together, so subsampling makes it less than their number. 0 if one scan has all of them.
 
     Raises:
         CorruptImage: it is made to waste time.
     """
-    frame: bytes = b""
+    frame = b""
     progressive = False
     position, segments, scans = 2, 0, 0
     while (found := _JPEG_MARKER.search(data, position)) and found[0][1] != _END_OF_IMAGE:
@@ -88,14 +81,14 @@ def read_jpeg(data: bytes) -> JpegScans:
             scans += 1
             of_all_components = len(frame) > 7 and data[position + 2 : position + 3] == frame[7:8]  # noqa: PLR2004
             if scans == 1 and of_all_components and not progressive:
-                return JpegScans(_samples_per_pixel(frame), buffered=False)
+                return 0
         if segments > _MAX_SEGMENTS or scans > _MAX_SCANS:
             raise CorruptImage(
                 f"it cannot be decoded: a JPEG of more than {_MAX_SEGMENTS:,} segments or {_MAX_SCANS} scans "
                 "is made to waste time"
             )
         position += length
-    return JpegScans(_samples_per_pixel(frame), buffered=True)
+    return _samples_per_pixel(frame)
 
 
 def _samples_per_pixel(frame: bytes) -> float:

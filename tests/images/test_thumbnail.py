@@ -109,8 +109,9 @@ def test_an_absurd_orientation_counts_as_upright(orientation: int) -> None:
     assert looks_like_quadrants(opened(made(jpeg(exif=exif.tobytes())).data))
 
 
-def test_unreadable_exif_counts_as_upright() -> None:
-    assert looks_like_quadrants(opened(made(jpeg(exif=b"Exif\0\0MM\0*\xff\xff\xff\xffgarbage")).data))
+@pytest.mark.parametrize("exif", [b"Exif\0\0MM\0*\xff\xff\xff\xffgarbage", b"Exif\0\0garbage", b"garbage"])
+def test_unreadable_exif_counts_as_upright(exif: bytes) -> None:
+    assert looks_like_quadrants(opened(made(jpeg(exif=exif)).data))
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "GIF", "WEBP", "AVIF"])
