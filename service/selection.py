@@ -1,63 +1,34 @@
-"""What is known of a stored object without reading it, and the one answer to "is this ours to do?".
+"""The one answer to "is this object a source?", from what a listing or an event says of it.
 
-All doors ask the same `Selection`, so none of them can loop over the service's own output.
+Events and runs ask the same `Selection`, so none of them can loop over the service's own output. Reads nothing from
+storage.
 """
 
 from dataclasses import dataclass
 
+from service.images.formats import FORMATS
 from service.naming import SOURCE_KEY, is_output
 from service.storage.addresses import FolderLocation, ObjectLocation
 from service.storage.base import StoredObject
 
-IMAGE_EXTENSIONS = frozenset(
-    [
-        ".apng",
-        ".avif",
-        ".bmp",
-        ".dib",
-        ".gif",
-        ".heic",
-        ".heif",
-        ".ico",
-        ".j2c",
-        ".j2k",
-        ".jfif",
-        ".jp2",
-        ".jpe",
-        ".jpeg",
-        ".jpf",
-        ".jpg",
-        ".jpx",
-        ".mpo",
-        ".pbm",
-        ".pgm",
-        ".png",
-        ".pnm",
-        ".ppm",
-        ".qoi",
-        ".tga",
-        ".tif",
-        ".tiff",
-        ".webp",
-    ]
-)
-"""File extensions, in lower case, that mean an image where the content type says nothing."""
+IMAGE_EXTENSIONS = frozenset(extension for row in FORMATS.values() for extension in row.extensions)
+"""File extensions, in lower case, that mean an image if the content type says nothing."""
 
 _GENERIC_TYPES = frozenset({"", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded"})
-"""What storage and common clients put where nobody said what the bytes are; curl is the last one."""
+"""Content types that storage and common clients put if nobody said one; the last one is curl's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which objects are sources: images inside the fence that the service did not write itself."""
+    """Chooses the sources: images inside the fence that the service did not write itself."""
 
     fence: FolderLocation
     output_bucket: str
     by_content: bool = False
-    """Whether the first bytes decide where neither the content type nor the name does."""
+    """True if the first bytes decide when neither the content type nor the name does."""
 
     def name_exclusion_reason(self, location: ObjectLocation) -> str | None:
-        """Why an object cannot be a source, from its address alone; None if it can."""
+        """Return why an object cannot be a source, from its address alone; None if it can."""
         if location not in self.fence:
             return f"outside {self.fence}"
         if location.bucket == self.output_bucket and is_output(location.name):
@@ -66,36 +37,36 @@ class Selection:
             return "a folder placeholder"
         return None
 
-    def exclusion_reason(self, found: StoredObject) -> str | None:
-        """Why an object cannot be a source, image or not; None if it can."""
-        if reason := self.name_exclusion_reason(found.location):
+    def exclusion_reason(self, stored: StoredObject) -> str | None:
+        """Return why an object cannot be a source, image or not; None if it can."""
+        if reason := self.name_exclusion_reason(stored.location):
             return reason
-        if SOURCE_KEY in found.metadata:
-            return f"a thumbnail of {found.metadata[SOURCE_KEY]}"
+        if SOURCE_KEY in stored.metadata:
+            return f"a thumbnail of {stored.metadata[SOURCE_KEY]}"
         return None
 
-    def non_image_reason(self, found: StoredObject) -> str | None:
-        """Why an object is taken for no image; None if it is one, or its first bytes have to decide."""
-        if _is_image(found) or self.needs_sniffing(found):
+    def non_image_reason(self, stored: StoredObject) -> str | None:
+        """Return why an object is not taken for an image; None if it is, or its first bytes have to decide."""
+        if _is_image(stored) or self.needs_sniffing(stored):
             return None
-        return f"not an image by its content type ({found.content_type or 'none'}) and its name"
+        return f"not an image by its content type ({stored.content_type or 'none'}) and its name"
 
     def is_source(self, stored: StoredObject) -> bool:
-        """Tell if an object is an image that gets a thumbnail, as far as is known without reading it."""
+        """Return True if an object is an image that gets a thumbnail, as far as is known without reading it."""
         return self.exclusion_reason(stored) is None and self.non_image_reason(stored) is None
 
-    def needs_sniffing(self, found: StoredObject) -> bool:
-        """Whether the first bytes have to decide: the type and the name say nothing, or contradict each other."""
-        return self.by_content and found.size > 0 and _is_image(found) is None
+    def needs_sniffing(self, stored: StoredObject) -> bool:
+        """Return True if the first bytes have to decide: type and name say nothing, or contradict each other."""
+        return self.by_content and stored.size > 0 and _is_image(stored) is None
 
 
-def _is_image(found: StoredObject) -> bool | None:
-    """What content type and name say; None where they say nothing, or contradict each other."""
-    content_type = found.content_type.partition(";")[0].strip().lower()
+def _is_image(stored: StoredObject) -> bool | None:
+    """Return what content type and name say; None if they say nothing, or contradict each other."""
+    content_type = stored.content_type.partition(";")[0].strip().lower()
     if content_type.startswith("image/"):
         return True
-    _, dot, extension = found.location.name.rpartition("/")[2].rpartition(".")
-    named_so = dot + extension.lower() in IMAGE_EXTENSIONS
+    _, dot, extension = stored.location.name.rpartition("/")[2].rpartition(".")
+    has_image_name = dot + extension.lower() in IMAGE_EXTENSIONS
     if content_type in _GENERIC_TYPES:
-        return True if named_so else None
-    return None if named_so else False
+        return True if has_image_name else None
+    return None if has_image_name else False

@@ -1,4 +1,4 @@
-"""How much memory there is, who may use it, and that no picture takes more than it is weighed at."""
+"""How much memory there is, who may use it, and that no picture takes more than is estimated."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 
 from service.errors import Overloaded
 from service.memory import Budget, decoding_budget, memory_limit
@@ -257,7 +257,7 @@ def until_waiting(budget: Budget, count: int) -> None:
 
 MEASURE = """
 import contextlib, io, json, sys
-from PIL import Image
+from PIL import ExifTags, Image
 from service.images.spec import Box, ThumbnailSpec
 from service.images.thumbnail import make_thumbnails
 
@@ -266,11 +266,11 @@ def status(key):
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
 @contextlib.contextmanager
-def reserve(weight):
-    weights.append(weight)
+def reserve(estimate):
+    estimates.append(estimate)
     yield
 
-data, specs, weights = sys.stdin.buffer.read(), [ThumbnailSpec(Box.parse(sys.argv[1]))], []
+data, specs, estimates = sys.stdin.buffer.read(), [ThumbnailSpec(Box.parse(sys.argv[1]))], []
 with Image.open(io.BytesIO(data)) as picture:
     warm = io.BytesIO()
     Image.new("RGB", (64, 64)).save(warm, picture.format)
@@ -279,9 +279,9 @@ before = status("VmRSS")
 with open("/proc/self/clear_refs", "w") as file:
     file.write("5")  # The peak starts anew, proc(5).
 make_thumbnails(data, specs, max_pixels=10**9, reserve=reserve)
-print(json.dumps([status("VmHWM") - before, weights[-1]]))
+print(json.dumps([status("VmHWM") - before, estimates[-1]]))
 """
-"""Prints what making a thumbnail took at its peak, and what it was weighed at."""
+"""Prints the memory that making a thumbnail took at its peak, and the estimate."""
 
 SIZE = (2800, 2100)
 
@@ -312,7 +312,9 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "lossy WebP": lambda: encoded(picture("RGB"), "WEBP", method=0),
     "lossless translucent WebP": lambda: encoded(picture("RGBA"), "WEBP", lossless=True, method=0, quality=0),
     "TIFF": lambda: encoded(picture("RGB"), "TIFF", compression="tiff_adobe_deflate"),
-    "TIFF on its side": lambda: encoded(picture("RGB"), "TIFF", compression="tiff_adobe_deflate", tiffinfo={274: 6}),
+    "TIFF on its side": lambda: encoded(
+        picture("RGB"), "TIFF", compression="tiff_adobe_deflate", tiffinfo={ExifTags.Base.Orientation: 6}
+    ),
     "TIFF of one strip": lambda: encoded(
         picture("RGB"), "TIFF", compression="tiff_adobe_deflate", strip_size=SIZE[0] * SIZE[1] * 3
     ),
@@ -325,7 +327,7 @@ PICTURES: dict[str, Callable[[], bytes]] = {
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells a process's peak since then")
 @pytest.mark.parametrize("box", ["100x100", "1400x1400"])
 @pytest.mark.parametrize("kind", PICTURES)
-def test_no_picture_takes_more_memory_than_it_is_weighed_at(kind: str, box: str) -> None:
+def test_no_picture_takes_more_memory_than_is_estimated(kind: str, box: str) -> None:
     measured = subprocess.run(
         [sys.executable, "-c", MEASURE, box],
         input=PICTURES[kind](),
@@ -333,8 +335,8 @@ def test_no_picture_takes_more_memory_than_it_is_weighed_at(kind: str, box: str)
         check=True,
         cwd=Path(__file__).parents[1],
     )
-    peak, weight = json.loads(measured.stdout)
-    assert peak <= 1.05 * weight + 2 * MEBIBYTE
+    peak, estimate = json.loads(measured.stdout)
+    assert peak <= 1.05 * estimate + 2 * MEBIBYTE
     if box == "100x100" and kind.endswith(("JPEG", "PNG", "WebP")):
-        # Nor is it weighed at much more: that would be waiting, or a rejection, for nothing.
-        assert weight <= 1.5 * peak + 8 * MEBIBYTE
+        # Nor is much more estimated: that would be waiting, or a rejection, for nothing.
+        assert estimate <= 1.5 * peak + 8 * MEBIBYTE

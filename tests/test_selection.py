@@ -10,7 +10,7 @@ SELECTION = Selection(FolderLocation("photos", "in/"), "thumbs")
 AT_THE_ROOT = Selection(FolderLocation("photos"), "photos")
 
 
-def found(name: str, content_type: str = "image/jpeg", bucket: str = "photos", **metadata: str) -> StoredObject:
+def stored(name: str, content_type: str = "image/jpeg", bucket: str = "photos", **metadata: str) -> StoredObject:
     return StoredObject(ObjectLocation(bucket, name), 1, 10, EPOCH, content_type=content_type, metadata=metadata)
 
 
@@ -28,8 +28,8 @@ def found(name: str, content_type: str = "image/jpeg", bucket: str = "photos", *
     ],
 )
 def test_an_image_inside_the_fence_is_a_source(name: str, content_type: str) -> None:
-    assert SELECTION.exclusion_reason(found(name, content_type)) is None
-    assert SELECTION.non_image_reason(found(name, content_type)) is None
+    assert SELECTION.exclusion_reason(stored(name, content_type)) is None
+    assert SELECTION.non_image_reason(stored(name, content_type)) is None
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_an_image_inside_the_fence_is_a_source(name: str, content_type: str) -> 
     ],
 )
 def test_anything_else_is_not_and_the_reason_says_why(name: str, content_type: str, reason: str) -> None:
-    given = found(name, content_type)
+    given = stored(name, content_type)
     assert reason in (SELECTION.exclusion_reason(given) or SELECTION.non_image_reason(given) or "")
 
 
@@ -68,7 +68,7 @@ def test_by_content_the_first_bytes_decide_what_type_and_name_do_not(
     name: str, content_type: str, *, undecided: bool
 ) -> None:
     by_content = Selection(SELECTION.fence, SELECTION.output_bucket, by_content=True)
-    given = found(name, content_type)
+    given = stored(name, content_type)
     assert by_content.needs_sniffing(given) == undecided
     if undecided:
         assert by_content.non_image_reason(given) is None
@@ -79,15 +79,15 @@ def test_by_content_the_first_bytes_decide_what_type_and_name_do_not(
 
 def test_an_output_is_known_by_its_metadata_alone() -> None:
     assert "gs://photos/in/x.jpg" in (
-        SELECTION.exclusion_reason(found("in/copy-of-a-thumbnail.jpg", **{SOURCE_KEY: "gs://photos/in/x.jpg"})) or ""
+        SELECTION.exclusion_reason(stored("in/copy-of-a-thumbnail.jpg", **{SOURCE_KEY: "gs://photos/in/x.jpg"})) or ""
     )
 
 
 @pytest.mark.parametrize("name", ["20251203T15Z/x.jpg", "20251203T15Z/20x20/x.jpg", "thumbnail-runs/r/plan.json"])
 def test_an_output_is_known_by_its_name_alone_in_the_output_bucket(name: str) -> None:
-    assert "writes to" in (AT_THE_ROOT.exclusion_reason(found(name)) or "")
+    assert "writes to" in (AT_THE_ROOT.exclusion_reason(stored(name)) or "")
 
 
 def test_a_folder_that_looks_like_an_hour_is_a_source_where_output_goes_to_another_bucket() -> None:
     elsewhere = Selection(FolderLocation("photos"), "thumbs")
-    assert elsewhere.exclusion_reason(found("20251203T15Z/x.jpg")) is None
+    assert elsewhere.exclusion_reason(stored("20251203T15Z/x.jpg")) is None

@@ -1,90 +1,87 @@
-"""Colours to sRGB, at thumbnail size, where it costs nothing."""
+"""Colors to sRGB, at the size of the thumbnail, when it costs next to nothing.
 
-import functools
+Knows pictures and ICC profiles, and no file formats.
+"""
+
 import io
+from functools import cache, lru_cache, partial
 
 from PIL import Image, ImageCms
 
-_BLACK_POINT_COMPENSATION = 0x2000
-_NO_CACHE = 0x0040
-"""The engine's cache of the last pixel is not made for threads."""
+_MAX_GAMMA_ERROR = 0.1
+"""Distance from 1 within which a `gAMA` is taken to mean linear samples.
 
-_LINEAR_WITHIN = 0.1
-"""How near to 1 a `gAMA` is believed, which says that samples are linear: many another stands in a file of plain sRGB,
-and libvips, ffmpeg and Pillow heed none."""
+Other values are ignored, as libvips, ffmpeg and Pillow do: many stand in files of plain sRGB.
+"""
 
 _MAX_PROFILE_BYTES = 4 * 1024 * 1024
-"""The largest profiles, of printing presses, have two mebibytes."""
-_KEPT_PROFILE_BYTES = 64 * 1024
+"""Larger profiles are ignored; those of printing presses have up to two mebibytes."""
+_MAX_CACHED_PROFILE_BYTES = 64 * 1024
 
-_SPACE_OF_MODE = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
+_COLOR_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
+"""The color space that a profile must have, by Pillow's mode."""
 
 
 def to_srgb(picture: Image.Image, icc_profile: bytes | None, gamma: float | None) -> Image.Image:
-    """Convert from the embedded profile; one that is broken, or of another kind of colours, is ignored.
+    """Convert to sRGB. A profile that is broken, or for another color space, is ignored.
 
     Args:
         picture: RGB, RGBA, L, CMYK or LAB.
         icc_profile: of the source.
-        gamma: the `gAMA` of a PNG that says nothing better of its colours.
+        gamma: the `gAMA` of a PNG without a better statement about its colors.
 
     Returns:
         RGB, RGBA or L.
     """
-    alpha = picture.getchannel("A") if picture.mode == "RGBA" else None
-    colours = _without_alpha(picture) if alpha else picture
+    if picture.mode == "RGBA":
+        converted = to_srgb(_drop_alpha(picture), icc_profile, gamma).convert("RGB")
+        converted.putalpha(picture.getchannel("A"))
+        return converted
     if icc_profile:
-        colours = _from_profile(colours, icc_profile)
-    elif gamma is not None and abs(gamma - 1) < _LINEAR_WITHIN and colours.mode in {"RGB", "L"}:
-        colours = colours.point(_from_linear() * len(colours.getbands()))
-    if colours.mode == "LAB":
-        colours = _apply(_transform_from(None, "LAB"), colours)
-    if colours.mode not in {"RGB", "L"}:
-        colours = colours.convert("RGB")
-    if alpha:
-        colours = colours.convert("RGB")
-        colours.putalpha(alpha)
-    return colours
+        picture = _apply_profile(picture, icc_profile)
+    elif gamma is not None and abs(gamma - 1) < _MAX_GAMMA_ERROR and picture.mode in {"RGB", "L"}:
+        picture = picture.point(_linear_to_srgb() * len(picture.getbands()))
+    if picture.mode == "LAB":
+        picture = _transform_to_srgb(None, "LAB").apply(picture)
+    return picture if picture.mode in {"RGB", "L"} else picture.convert("RGB")
 
 
-def _without_alpha(picture: Image.Image) -> Image.Image:
-    """The colours of an RGBA picture; L where they are all gray, for which there are profiles of another kind."""
+def _drop_alpha(picture: Image.Image) -> Image.Image:
+    """Return the colors of an RGBA picture; as L if all are gray, since the profile may be one for gray."""
     red, green, blue, _ = picture.split()
     if red.tobytes() == green.tobytes() == blue.tobytes():
         return red
     return picture.convert("RGB")
 
 
-@functools.cache
-def _from_linear() -> list[int]:
-    """The table from linear samples to sRGB (IEC 61966-2-1)."""
+@cache
+def _linear_to_srgb() -> list[int]:
+    """Return the table from linear samples to sRGB (IEC 61966-2-1)."""
     linear = (value / 255 for value in range(256))
     straight_until = 0.0031308
     return [round(255 * (12.92 * x if x <= straight_until else 1.055 * x ** (1 / 2.4) - 0.055)) for x in linear]
 
 
-def _from_profile(picture: Image.Image, icc_profile: bytes) -> Image.Image:
+def _apply_profile(picture: Image.Image, icc_profile: bytes) -> Image.Image:
     if len(icc_profile) > _MAX_PROFILE_BYTES:
         return picture
+    is_small = len(icc_profile) <= _MAX_CACHED_PROFILE_BYTES
+    build = partial(_transform_to_srgb if is_small else _transform_to_srgb.__wrapped__, icc_profile)
     try:
         space = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile)).profile.xcolor_space.strip()
         if picture.mode == "L" and space == "RGB":
-            return _apply(_transform_from(icc_profile, "RGB"), picture.convert("RGB"))
-        if space != _SPACE_OF_MODE.get(picture.mode):
+            return build("RGB").apply(picture.convert("RGB"))
+        if space != _COLOR_SPACES.get(picture.mode):
             return picture
-        converted = _apply(_transform_from(icc_profile, picture.mode), picture)
+        converted = build(picture.mode).apply(picture)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return picture
     return converted.convert("L") if picture.mode == "L" else converted
 
 
-def _transform_from(icc_profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform:
-    """From a profile, or from CIELAB, to sRGB. Making one takes longer than using it: small ones are kept."""
-    is_small = len(icc_profile or b"") <= _KEPT_PROFILE_BYTES
-    return _kept_transform(icc_profile, mode) if is_small else _new_transform(icc_profile, mode)
-
-
-def _new_transform(icc_profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform:
+@lru_cache(maxsize=16)
+def _transform_to_srgb(icc_profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform:
+    """Build the transform from a profile, or from CIELAB if there is none; this takes longer than applying it."""
     source = io.BytesIO(icc_profile) if icc_profile else ImageCms.createProfile("LAB")
     return ImageCms.buildTransform(
         ImageCms.ImageCmsProfile(source),
@@ -92,15 +89,6 @@ def _new_transform(icc_profile: bytes | None, mode: str) -> ImageCms.ImageCmsTra
         mode,
         "RGB",
         ImageCms.Intent.PERCEPTUAL,
-        ImageCms.Flags(_BLACK_POINT_COMPENSATION | _NO_CACHE),
+        # LittleCMS' cache of the last pixel is not safe for threads.
+        ImageCms.Flags.BLACKPOINTCOMPENSATION | ImageCms.Flags.NOCACHE,
     )
-
-
-_kept_transform = functools.lru_cache(maxsize=16)(_new_transform)
-
-
-def _apply(transform: ImageCms.ImageCmsTransform, picture: Image.Image) -> Image.Image:
-    converted = ImageCms.applyTransform(picture, transform)
-    if converted is None:
-        raise ValueError("the picture was converted in place")
-    return converted

@@ -1,6 +1,6 @@
-"""From the bytes of an image file to its decoded picture, or to the reason why there is none.
+"""Image file to header, and header to decoded picture; or the rejection that says why not.
 
-What a header tells (format, size, orientation, how the pixels are coded) is told, and refused, before anything is
+All that the header tells (format, size, orientation, coding of the pixels) is read, and refused, before anything is
 decoded. Knows nothing of thumbnails.
 """
 
@@ -9,98 +9,65 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 
-# Importing a plugin registers it; otherwise the first unknown file would import all of Pillow's.
-import PIL
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    GifImagePlugin,
-    IcoImagePlugin,
-    Image,
-    Jpeg2KImagePlugin,
-    JpegImagePlugin,
-    PngImagePlugin,
-    PpmImagePlugin,
-    TiffImagePlugin,
-    UnidentifiedImageError,
-    WebPImagePlugin,
-)
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from service.errors import CorruptImage, PictureTooLarge, UnsupportedFormat
-from service.images.validation import JpegScans, check_structure, read_jpeg
+from service.images.formats import FORMATS, GIF, HEIF, ICO, JPEG, JPEG2000, PNG, WEBP, Format
+from service.images.validation import check_jpeg, check_structure
 
-try:
-    import pi_heif
-except ImportError:
-    _HEIF: tuple[str, ...] = ()
-else:
-    pi_heif.register_heif_opener()
-    _HEIF = ("HEIF",)
 
-READABLE = _HEIF + tuple(
-    plugin.format
-    for plugin in (
-        JpegImagePlugin.JpegImageFile,
-        PngImagePlugin.PngImageFile,
-        GifImagePlugin.GifImageFile,
-        WebPImagePlugin.WebPImageFile,
-        AvifImagePlugin.AvifImageFile,
-        TiffImagePlugin.TiffImageFile,
-        BmpImagePlugin.BmpImageFile,
-        IcoImagePlugin.IcoImageFile,
-        Jpeg2KImagePlugin.Jpeg2KImageFile,
-        PpmImagePlugin.PpmImageFile,
-    )
-)
-"""Pillow's names of the formats that are read; HEIF where the extra `heif` is installed. No other decoder is tried."""
+def _load_decoders() -> Iterator[str]:
+    """Register the decoders that are installed, and no others; yield Pillow's names of their formats."""
+    for row in FORMATS.values():
+        with suppress(ImportError):
+            if row.plugin:
+                import_module(row.plugin)
+                yield row.name
+
+
+READABLE = tuple(_load_decoders())
+"""Pillow's names of the formats that are read; no other decoder is tried."""
 
 HEAD_BYTES = 64
-"""How many of a file's first bytes tell whether it is an image."""
+"""Number of a file's first bytes that tell if it is an image."""
 
 _HEIC_SIGNATURES = frozenset(b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"))
+"""Bytes 4 to 12 of a HEIC file (ISO/IEC 23008-12)."""
 _MAX_SLOW_PIXELS = 4_000_000
-"""The largest picture for those decoders of Pillow that are written in Python, at about a microsecond a pixel."""
-_MAX_TEXT_CHUNK = 8 * 1024 * 1024
-"""Of a PNG, unpacked: what editors write of a file's history has been seen to be some mebibytes."""
-_MAX_SLOW_BYTES_A_PIXEL = 32
+"""Largest picture for those of Pillow's decoders that are written in Python, which take about a microsecond a pixel."""
+_MAX_SLOW_BYTES_PER_PIXEL = 32
 _FREE_SLOW_BYTES = 65_536
-"""How large a file of few pixels may be that one of those decoders reads."""
+"""File size up to which those decoders read a file of any number of pixels."""
+_MAX_TEXT_CHUNK = 8 * 1024 * 1024
+"""Unpacked size of a PNG's text chunk; editors have been seen to write some mebibytes of a file's history."""
 _MAX_SMALL_TILE = 2048 * 2048
-_ORIENTATION = 0x0112
 _RAW_PROFILE = "Raw profile type exif"
-"""Where PNG files had their EXIF before the format had a chunk for it."""
-_PLANAR_CONFIGURATION = 284
-_BITS_PER_SAMPLE = 258
-_PHOTOMETRIC, _SAMPLE_FORMAT = 262, 339
-_ROWS_PER_STRIP = 278
-_TILE_WIDTH, _TILE_LENGTH = 322, 323
+"""Text chunk with the EXIF of PNG files from before the format had a chunk for it."""
 _EMBEDDED_PNG = re.compile(rb"\x89PNG\r\n\x1a\n.{4}IHDR(.{4})(.{4})", re.DOTALL)
 
 _DAMAGE = (
     OSError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, EOFError, AttributeError,
     AssertionError, RuntimeError, SystemError, MemoryError, BufferError, struct.error, zlib.error,
 )  # fmt: skip
-"""What Pillow's decoders raise when they meet damage; MemoryError where a damaged header asks for absurdly much."""
+"""Raised by Pillow's decoders for damaged files; MemoryError if a damaged header asks for absurdly much."""
 
 
 def looks_like_image(head: bytes) -> bool:
-    """Whether a file's first bytes (`HEAD_BYTES` are enough) are those of an image, readable here or not."""
+    """Return True if a file's first bytes (`HEAD_BYTES` are enough) are those of an image, readable here or not."""
     return head[4:12] in _HEIC_SIGNATURES or any(
         accept(head) is True for name in READABLE if (accept := Image.OPEN[name][1])
     )
 
 
-def readers() -> str:
-    """Name what decodes here: with another version or another format, what was refused may be read."""
-    return f"Pillow {PIL.__version__} for {', '.join(READABLE)}"
-
-
 @contextmanager
 def pillow_errors_as_rejections(data: bytes, max_pixels: int) -> Iterator[None]:
-    """Turn whatever Pillow raises of a file into one of our rejections."""
+    """Turn whatever Pillow raises about a file into one of our rejections."""
     try:
         yield
     except Image.DecompressionBombError as error:
@@ -108,8 +75,8 @@ def pillow_errors_as_rejections(data: bytes, max_pixels: int) -> Iterator[None]:
         pixels = f"{int(match[1]):,}" if match else "too many"
         raise PictureTooLarge(f"it has {pixels} pixels and MAX_IMAGE_PIXELS is {max_pixels:,}") from error
     except UnidentifiedImageError as error:
-        if data[4:12] in _HEIC_SIGNATURES and not _HEIF:
-            raise UnsupportedFormat("it is a HEIC picture, which needs the extra 'heif' to be read") from error
+        if data[4:12] in _HEIC_SIGNATURES and HEIF.name not in READABLE:
+            raise UnsupportedFormat(f"it is a HEIC picture, which needs the extra '{HEIF.extra}' to be read") from error
         if looks_like_image(data[:HEAD_BYTES]):
             raise CorruptImage("it cannot be decoded: its header is cut off, damaged, or of a rare kind") from error
         raise UnsupportedFormat(f"the bytes are of none of these formats: {', '.join(READABLE)}") from error
@@ -119,39 +86,37 @@ def pillow_errors_as_rejections(data: bytes, max_pixels: int) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class TiffLayout:
-    """How the samples of a TIFF are laid out, read from its tags once; a file without tags has the defaults."""
+    """Layout of a TIFF's samples, read from its tags once. Without tags, the defaults."""
 
     orientation: int = 1
     bits: tuple[int, ...] = (1,)
     """Of each sample of a pixel."""
     white_is_zero: bool = False
     is_unsigned: bool = True
-    tile: tuple[int, int] | None = None
-    """Width and height, if the pixels are stored in tiles."""
-    rows_per_strip: int | None = None
+    block: tuple[int, int] = (0, 0)
+    """Width and height of a tile or strip, which is unpacked as a whole."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What a file says of itself before it is decoded."""
+    """Everything a file says of itself before it is decoded."""
 
-    picture: Image.Image
-    format: str
-    """Pillow's name; MPO counts as JPEG, which it is."""
+    picture: ImageFile
+    format: Format
     size: tuple[int, int]
     """As stored: not yet upright."""
     orientation: int | None
-    """EXIF orientation of the pixels as they will be decoded, 1 to 8; None where it may stand behind the pixels."""
+    """EXIF orientation of the pixels as they will be decoded, 1 to 8; None if it may stand behind the pixels."""
     icc_profile: bytes | None
     gamma: float | None
-    """Of a PNG that says nothing better of its colours."""
+    """Of a PNG without a better statement about its colors."""
     sample_bits: int
-    """Of a PNG: the bits of one sample, as stored."""
-    jpeg: JpegScans | None
-    """Of a JPEG, how its samples are laid out."""
+    """Bits of one sample of a PNG, as stored; 8 for other formats."""
+    buffered_samples: float
+    """Samples per pixel of a JPEG that are held until its last scan."""
     tiff: TiffLayout
     most_pixels: int
-    """Of the picture, or of one that is inside of it and may be decoded in its place."""
+    """Pixels of the picture, or of a larger one inside of it that may be decoded in its place."""
 
 
 def read_header(data: bytes, max_pixels: int, *, all_frames: bool) -> Header:
@@ -160,59 +125,63 @@ def read_header(data: bytes, max_pixels: int, *, all_frames: bool) -> Header:
     Args:
         data: the file.
         max_pixels: a picture with more is refused.
-        all_frames: whether all frames of an animation will be read.
+        all_frames: True if all frames of an animation will be read.
 
     Raises:
         PictureTooLarge: its decoder would take far too long.
         CorruptImage: it asks for unreasonable work.
     """
     check_structure(data, all_frames=all_frames)
-    jpeg = read_jpeg(data) if data.startswith(b"\xff\xd8") else None
+    buffered_samples = check_jpeg(data) if data.startswith(b"\xff\xd8") else 0
     # Pillow refuses above twice this, wherever it meets a size: in headers, frames and embedded files.
     Image.MAX_IMAGE_PIXELS = max_pixels / 2  # type: ignore[assignment]  # an odd limit has a half
     PngImagePlugin.MAX_TEXT_CHUNK = _MAX_TEXT_CHUNK
     PngImagePlugin.MAX_TEXT_MEMORY = 2 * _MAX_TEXT_CHUNK
     picture = Image.open(io.BytesIO(data), formats=READABLE)
-    width, height = picture.size
-    codecs = {tile.codec_name for tile in getattr(picture, "tile", ())}
-    if codecs & Image.DECODERS.keys():
-        if width * height > _MAX_SLOW_PIXELS:
-            raise PictureTooLarge(
-                f"{width}x{height} is more than the {_MAX_SLOW_PIXELS:,} pixels that are decoded of a {picture.format} "
-                f"file that is coded as this one is ({', '.join(sorted(codecs))})"
-            )
-        if len(data) > _MAX_SLOW_BYTES_A_PIXEL * width * height + _FREE_SLOW_BYTES:
-            raise CorruptImage(f"it cannot be decoded: {len(data):,} bytes for {width}x{height} pixels waste time")
-    image_format = "JPEG" if picture.format == "MPO" else picture.format or ""
-    most_pixels = width * height
-    tiff = TiffLayout()
-    if image_format == "TIFF":
-        tiff = _read_tiff_layout(picture)
-        _check_tiles(picture, tiff)
-    elif image_format == "WEBP":
-        _keep_nothing_transparent(picture)
-    elif image_format == "ICO":
-        # What the directory says of their size need not be true.
-        for found in _EMBEDDED_PNG.finditer(data):
-            inside = int.from_bytes(found[1]), int.from_bytes(found[2])
-            Image._decompression_bomb_check(inside)  # noqa: SLF001 - the check that Pillow leaves out here
-            most_pixels = max(most_pixels, inside[0] * inside[1])
+    _check_decoder_speed(picture, len(data))
+    image_format = JPEG if picture.format == "MPO" else FORMATS[picture.format or ""]
+    if image_format is WEBP:
+        _clear_webp_canvas(picture)
+    orientation = None if image_format is PNG else 1 if image_format.decodes_upright else read_orientation(picture)
     return Header(
-        picture,
-        image_format,
-        picture.size,
-        None if image_format == "PNG" else read_orientation(picture),
-        _profile_of_jp2(data) if image_format == "JPEG2000" else picture.info.get("icc_profile"),
-        None if "srgb" in picture.info else picture.info.get("gamma"),
-        _sample_bits(picture),
-        jpeg,
-        tiff,
-        most_pixels,
+        picture=picture,
+        format=image_format,
+        size=picture.size,
+        orientation=orientation,
+        icc_profile=_jp2_profile(data) if image_format is JPEG2000 else picture.info.get("icc_profile"),
+        gamma=None if "srgb" in picture.info else picture.info.get("gamma"),
+        sample_bits=_sample_bits(picture) if image_format is PNG else 8,
+        buffered_samples=buffered_samples,
+        tiff=_read_tiff_layout(picture) if isinstance(picture, TiffImageFile) else TiffLayout(),
+        most_pixels=max(picture.width * picture.height, _embedded_pixels(data) if image_format is ICO else 0),
     )
 
 
-def _profile_of_jp2(data: bytes) -> bytes | None:
-    """The ICC profile in a JPEG 2000's colour specification box (ISO 15444-1, I.5.3.3), which Pillow leaves there."""
+def _check_decoder_speed(picture: ImageFile, size: int) -> None:
+    """Refuse a file that a decoder written in Python would take too long for."""
+    codecs = {tile.codec_name for tile in picture.tile}
+    if not codecs & Image.DECODERS.keys():
+        return
+    width, height = picture.size
+    if width * height > _MAX_SLOW_PIXELS:
+        raise PictureTooLarge(
+            f"{width}x{height} is more than the {_MAX_SLOW_PIXELS:,} pixels that are decoded of a {picture.format} "
+            f"file that is coded as this one is ({', '.join(sorted(codecs))})"
+        )
+    if size > _MAX_SLOW_BYTES_PER_PIXEL * width * height + _FREE_SLOW_BYTES:
+        raise CorruptImage(f"it cannot be decoded: {size:,} bytes for {width}x{height} pixels waste time")
+
+
+def _embedded_pixels(data: bytes) -> int:
+    """Return the pixels of the largest PNG in an icon, whose directory may give another size."""
+    sizes = [(int.from_bytes(found[1]), int.from_bytes(found[2])) for found in _EMBEDDED_PNG.finditer(data)]
+    for size in sizes:
+        Image._decompression_bomb_check(size)  # noqa: SLF001 - the check that Pillow leaves out here
+    return max((width * height for width, height in sizes), default=0)
+
+
+def _jp2_profile(data: bytes) -> bytes | None:
+    """Return the ICC profile of a JPEG 2000's color specification box (ISO 15444-1, I.5.3.3), which Pillow ignores."""
     header, _, _ = data.partition(b"jp2c")
     start = header.find(b"colr")
     if start < 4 or header[start + 4 : start + 5] != b"\2":  # noqa: PLR2004 - the box begins with its length
@@ -220,96 +189,78 @@ def _profile_of_jp2(data: bytes) -> bytes | None:
     return header[start + 7 : start - 4 + int.from_bytes(header[start - 4 : start])]
 
 
-def _read_tiff_layout(picture: Image.Image) -> TiffLayout:
-    tags = getattr(picture, "tag_v2", {})
-    tile = int(tags.get(_TILE_WIDTH, 0)), int(tags.get(_TILE_LENGTH, 0))
-    rows = tags.get(_ROWS_PER_STRIP)
+def _read_tiff_layout(picture: TiffImageFile) -> TiffLayout:
+    """Read the tags. Refuse tiles much larger than the picture, which would be decoded whole."""
+    tags, base = picture.tag_v2, ExifTags.Base
+    tile = int(tags.get(base.TileWidth, 0)), int(tags.get(base.TileLength, 0))
+    if (pixels := tile[0] * tile[1]) > max(_MAX_SMALL_TILE, 4 * picture.width * picture.height):
+        raise CorruptImage(f"it cannot be decoded: tiles of {pixels:,} pixels are made to waste memory")
+    strip = picture.width, min(picture.height, int(tags.get(base.RowsPerStrip, picture.height)))
     return TiffLayout(
-        orientation=int(tags.get(_ORIENTATION, 1)),
-        bits=tuple(map(int, tags.get(_BITS_PER_SAMPLE, (1,)))),
-        white_is_zero=tags.get(_PHOTOMETRIC) == 0,
-        is_unsigned=tags.get(_SAMPLE_FORMAT, (1,))[0] == 1,
-        tile=tile if all(tile) else None,
-        rows_per_strip=None if rows is None else int(rows),
+        orientation=int(tags.get(base.Orientation, 1)),
+        bits=tuple(map(int, tags.get(base.BitsPerSample, (1,)))),
+        white_is_zero=tags.get(base.PhotometricInterpretation) == 0,
+        is_unsigned=tags.get(base.SampleFormat, (1,))[0] == 1,
+        block=tile if all(tile) else strip,
     )
 
 
-def _check_tiles(picture: Image.Image, tiff: TiffLayout) -> None:
-    """Refuse tiles much larger than the picture, which would be decoded whole."""
-    if tiff.tile is None:
-        return
-    tile = tiff.tile[0] * tiff.tile[1]
-    if tile > max(_MAX_SMALL_TILE, 4 * picture.width * picture.height):
-        raise CorruptImage(f"it cannot be decoded: tiles of {tile:,} pixels are made to waste memory")
-
-
 def read_orientation(picture: Image.Image) -> int:
-    """EXIF orientation, 1 to 8, of the pixels as they will be decoded; unreadable or absurd counts as upright."""
-    if picture.format in {"TIFF", "HEIF"}:
-        return 1  # Their decoders turn the pixels, and their size is the upright one.
+    """Return the EXIF orientation, 1 to 8; 1, which is upright, if it is unreadable or absurd."""
     try:
         if _RAW_PROFILE in picture.info:
             exif = picture.getexif()
         else:
-            # Not `getexif`: it falls back to XMP, which viewers do not heed and editors leave stale.
+            # Not `getexif`: it falls back to XMP, which viewers ignore and editors leave stale.
             exif = Image.Exif()
             exif.load(picture.info.get("exif", b""))
-        value = exif.get(_ORIENTATION, 1)
+        value = exif.get(ExifTags.Base.Orientation, 1)
     except _DAMAGE:
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1  # noqa: PLR2004 - as EXIF numbers them
 
 
-def _sample_bits(picture: Image.Image) -> int:
-    tiles = getattr(picture, "tile", None)
-    if picture.format != "PNG" or not tiles:
-        return 8
-    raw_mode = tiles[0].args if isinstance(tiles[0].args, str) else tiles[0].args[0]
-    bits = raw_mode.partition(";")[2].rstrip("B")
-    return int(bits) if bits.isdigit() else 8
+def _sample_bits(png: ImageFile) -> int:
+    """Return the bits from Pillow's raw mode, such as `RGB;16B`; 8 if it has none."""
+    return int(str(png.tile[0].args).partition(";")[2].rstrip("B") or 8)
 
 
 def decode(header: Header, at_least: tuple[int, int]) -> Image.Image:
-    """Decode the (first) picture; a JPEG at the smallest scale that is still as large as asked.
+    """Decode the (first) picture; a JPEG at the smallest scale that is no smaller than asked.
 
     Raises:
         UnsupportedFormat: its samples are of a kind that Pillow reads wrongly.
     """
     picture = header.picture
     picture.draft(None, at_least)
-    if header.format == "TIFF":
+    if isinstance(picture, TiffImageFile):
         _widen_planes(picture)
-    covered = [tile.extents for tile in getattr(picture, "tile", ())] if header.format == "GIF" else []
+    drawn = picture.tile[0].extents if header.format is GIF and picture.tile else None
     picture.load()
-    if covered and covered[0] not in {None, (0, 0, *picture.size)}:
-        return _on_nothing(picture, covered[0])
-    return picture
-
-
-def _keep_nothing_transparent(picture: Image.Image) -> None:
-    """Have an animated WebP's empty canvas decoded as transparent, which it is whatever the file's flags say."""
-    if getattr(picture, "n_frames", 1) > 1 and picture.mode == "RGB":
-        picture._mode = picture.rawmode = "RGBA"  # type: ignore[attr-defined]  # noqa: SLF001 - Pillow asks the flags
-
-
-def _on_nothing(picture: Image.Image, covered: tuple[int, int, int, int]) -> Image.Image:
-    """A GIF's frame on a larger screen, of which the rest shows nothing; Pillow shows the palette's first entry."""
+    if drawn in {None, (0, 0, *picture.size)}:
+        return picture
+    # The rest of a GIF's screen shows nothing; Pillow shows the palette's first entry.
     screen = Image.new("RGBA", picture.size)
-    screen.paste(picture.crop(covered).convert("RGBA"), covered)
+    screen.paste(picture.crop(drawn).convert("RGBA"), drawn)
     return screen
 
 
-def _widen_planes(picture: Image.Image) -> None:
+def _clear_webp_canvas(picture: ImageFile) -> None:
+    """Decode an animated WebP's empty canvas as transparent, as viewers do; Pillow asks the file's flags."""
+    if getattr(picture, "n_frames", 1) > 1 and picture.mode == "RGB":
+        picture._mode = picture.rawmode = "RGBA"  # type: ignore[attr-defined]  # noqa: SLF001 - no public way
+
+
+def _widen_planes(picture: TiffImageFile) -> None:
     """Read uncompressed planes of 16-bit samples as such; Pillow would take each half of a sample for one of 8 bits."""
-    tags = getattr(picture, "tag_v2", {})
-    bits = tags.get(_BITS_PER_SAMPLE, (8,))
-    if tags.get(_PLANAR_CONFIGURATION) != 2 or set(bits) != {16}:  # noqa: PLR2004 - separate planes, bits
+    tags = picture.tag_v2
+    is_planar = tags.get(ExifTags.Base.PlanarConfiguration) == 2  # noqa: PLR2004 - as TIFF numbers them
+    if not is_planar or set(tags.get(ExifTags.Base.BitsPerSample, (8,))) != {16}:
         return
-    suffix = ";16B" if getattr(tags, "prefix", b"II") == b"MM" else ";16L"
-    tiles = getattr(picture, "tile", [])
-    picture.tile = [  # type: ignore[attr-defined]  # a TIFF has tiles, which `Image` does not know of
+    suffix = ";16B" if tags.prefix == b"MM" else ";16L"
+    picture.tile = [
         tile._replace(args=(tile.args[0] + suffix, *tile.args[1:]))
-        if tile.codec_name == "raw" and len(tile.args[0]) == 1
+        if tile.codec_name == "raw" and isinstance(tile.args, tuple) and len(tile.args[0]) == 1
         else tile
-        for tile in tiles
+        for tile in picture.tile
     ]

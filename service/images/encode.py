@@ -1,149 +1,105 @@
-"""Small pictures to the bytes of a file: as small as they reasonably get, with nothing of the source but its look."""
+"""Small pictures to the bytes of a file: as few as is reasonable, and nothing of the source but its look.
+
+Knows nothing of the source file but how its animation ran.
+"""
 
 import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Sequence
 
 from PIL import Image
 
-from service.errors import UnsupportedFormat
+from service.images.formats import GIF, PNG, Format
 
 _OPAQUE_FROM = 128
-"""The alpha from which on a pixel is opaque where a format knows no half-transparent ones."""
+"""Least alpha of a pixel that is opaque in a format without half-transparent ones."""
 
 
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """A format that every browser shows."""
-
-    content_type: str
-    extension: str
-    has_alpha: bool
-    animates: bool
-
-
-ENCODINGS = {
-    "JPEG": Encoding("image/jpeg", ".jpg", has_alpha=False, animates=False),
-    "PNG": Encoding("image/png", ".png", has_alpha=True, animates=True),
-    "GIF": Encoding("image/gif", ".gif", has_alpha=True, animates=True),
-    "WEBP": Encoding("image/webp", ".webp", has_alpha=True, animates=True),
-    "AVIF": Encoding("image/avif", ".avif", has_alpha=True, animates=False),
-}
-"""By Pillow's names."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """How an animation runs."""
-
-    durations: Sequence[int]
-    """Of each frame, in milliseconds."""
-    plays: int
-    """How often, 0 for ever."""
-
-    @classmethod
-    def read(cls, durations: Sequence[int], source_format: str, loop: int | None) -> Self:
-        """From what Pillow says: a GIF tells how often it is repeated, and nothing where it is not."""
-        if source_format == "GIF":
-            return cls(durations, 1 if loop is None else loop and loop + 1)
-        return cls(durations, loop or 0)
-
-    def loop(self, target: str) -> dict[str, int]:
-        """As an option for Pillow."""
-        if target != "GIF":
-            return {"loop": self.plays}
-        return {} if self.plays == 1 else {"loop": self.plays and self.plays - 1}
-
-
-def encode(picture: Image.Image, target: str, quality: int, *, was_palette: bool) -> bytes:
+def encode(picture: Image.Image, target: Format, quality: int, *, was_palette: bool) -> bytes:
     """Encode one picture.
 
     Args:
         picture: RGB, RGBA or L.
-        target: a key of `ENCODINGS`.
+        target: a format for output.
         quality: 1 to 100, for the lossy formats.
-        was_palette: whether the source had a palette, so that a PNG may have one, too.
+        was_palette: True if the source had a palette, so that a PNG may have one, too.
     """
     # Pillow copies what it finds here into the file: profile, comment, EXIF, XMP.
     picture.info.clear()
-    if target == "PNG":
-        candidates = [_saved(picture, "PNG", optimize=True)]
-        if (indexed := _indexed(picture, lossy=was_palette)) is not None:
-            candidates.append(_saved(indexed, "PNG", optimize=True))
+    if target is PNG:
+        candidates = [_save(picture, PNG, optimize=True)]
+        if (indexed := _index(picture, lossy=was_palette)) is not None:
+            candidates.append(_save(indexed, PNG, optimize=True))
         return min(candidates, key=len)
-    if target == "GIF":
-        indexed, transparent = _for_gif(picture)
-        return _saved(indexed, "GIF", optimize=True, **transparent)
-    if not ENCODINGS[target].has_alpha:
-        return _saved(_on_white(picture), target, quality=quality, optimize=True)
-    return _saved(picture, target, quality=quality, **({"max_threads": 1} if target == "AVIF" else {}))
+    if target is GIF:
+        indexed, transparent = _index_for_gif(picture)
+        return _save(indexed, GIF, optimize=True, **transparent)
+    if not target.has_alpha and picture.mode == "RGBA":
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    # Encoders ignore options that they do not have: JPEG optimizes its tables, AVIF would start threads.
+    return _save(picture, target, quality=quality, optimize=True, max_threads=1)
 
 
-def encode_animation(pictures: Sequence[Image.Image], timing: Timing, target: str, quality: int) -> bytes:
+def count_plays(source: Format, loop: int | None) -> int:
+    """Return how often an animation is shown, 0 for ever, from Pillow's `loop`, which for a GIF counts repetitions."""
+    if source is GIF:
+        return 1 if loop is None else loop and loop + 1
+    return loop or 0
+
+
+def encode_animation(
+    pictures: Sequence[Image.Image], durations: Sequence[int], plays: int, target: Format, quality: int
+) -> bytes:
     """Encode the frames of an animation, each as a whole picture.
 
-    Raises:
-        UnsupportedFormat: the target knows no animation.
+    Args:
+        pictures: the frames: RGB, RGBA or L.
+        durations: of each frame, in milliseconds.
+        plays: how often the animation is shown; 0 for ever.
+        target: a format that animates.
+        quality: 1 to 100, for the lossy formats.
     """
-    if not ENCODINGS[target].animates:
-        raise UnsupportedFormat(f"{target} has no frames")
     for picture in pictures:
         picture.info.clear()
-    options: dict[str, object] = {"save_all": True, "duration": list(timing.durations), **timing.loop(target)}
+    options: dict[str, object] = {"duration": list(durations), "loop": plays, "quality": quality, "optimize": True}
     frames = list(pictures)
-    if target == "GIF":
-        # Each frame stands alone: what is transparent in it has to show nothing of the one before.
-        options |= {"disposal": 2, "optimize": False}
-        indexed = [_for_gif(picture) for picture in pictures]
+    if target is GIF:
+        # Each frame stands alone: its transparent pixels must show nothing of the one before.
+        options |= {"disposal": 2, "optimize": False, "loop": None if plays == 1 else max(plays - 1, 0)}
+        indexed = [_index_for_gif(picture) for picture in pictures]
         frames = [frame for frame, _ in indexed]
         for frame, transparent in indexed:
             frame.info.update(transparent)
-    elif target == "WEBP":
-        options |= {"quality": quality, "minimize_size": False}
-    elif target == "PNG":
-        options |= {"optimize": True, "disposal": 0, "blend": 0}
+    elif target is PNG:
         frames = [picture.convert("RGBA") for picture in pictures]
-    return _saved(frames[0], target, append_images=frames[1:], **options)
+    return _save(frames[0], target, save_all=True, append_images=frames[1:], **options)
 
 
-def _saved(picture: Image.Image, target: str, **options: object) -> bytes:
+def _save(picture: Image.Image, target: Format, **options: object) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, target, **options)
+    picture.save(buffer, target.name, **options)
     return buffer.getvalue()
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
-    if picture.mode != "RGBA":
-        return picture
-    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-
-
-def _indexed(picture: Image.Image, *, lossy: bool) -> Image.Image | None:
-    """The picture with a palette: exact where 256 colours are enough, else the nearest where that is asked for."""
+def _index(picture: Image.Image, *, lossy: bool) -> Image.Image | None:
+    """Give the picture a palette: exact if 256 colors are enough, else the nearest colors if `lossy`, else none."""
     if picture.mode == "L":
         return None
-    if (colours := picture.getcolors(256)) is None:
+    if (colors := picture.getcolors(256)) is None:
         return picture.quantize(256) if lossy else None
-    palette = [colour for _, colour in colours if isinstance(colour, tuple)]
-    places = {colour: place for place, colour in enumerate(palette)}
-    indexed = Image.frombytes("P", picture.size, bytes(places[colour] for colour in _pixels(picture)))
-    indexed.putpalette([sample for colour in palette for sample in colour], picture.mode)
+    palette = [color for _, color in colors if isinstance(color, tuple)]
+    index_of: dict[object, int] = {color: index for index, color in enumerate(palette)}
+    indexed = Image.frombytes("P", picture.size, bytes(map(index_of.__getitem__, picture.get_flattened_data())))
+    indexed.putpalette([sample for color in palette for sample in color], picture.mode)
     return indexed
 
 
-def _pixels(picture: Image.Image) -> Iterator[tuple[int, ...]]:
-    samples = iter(picture.tobytes())
-    return zip(*[samples] * len(picture.getbands()), strict=True)
-
-
-def _for_gif(picture: Image.Image) -> tuple[Image.Image, dict[str, int]]:
-    """The picture with a palette in which at most one entry is transparent, and which."""
+def _index_for_gif(picture: Image.Image) -> tuple[Image.Image, dict[str, int]]:
+    """Give the picture a palette with at most one transparent entry; return that entry as an option for Pillow."""
     if picture.mode == "L":
         return picture, {}
     if picture.mode == "RGB" or picture.getchannel("A").getextrema()[0] == 255:  # noqa: PLR2004 - opaque
         return picture.convert("RGB").quantize(256), {}
     indexed = picture.convert("RGB").quantize(255)
-    hole = picture.getchannel("A").point(lambda alpha: 255 * (alpha < _OPAQUE_FROM))
-    indexed.paste(255, mask=hole)
+    transparent = picture.getchannel("A").point(lambda alpha: 255 * (alpha < _OPAQUE_FROM))
+    indexed.paste(255, mask=transparent)
     return indexed, {"transparency": 255}

@@ -1,4 +1,7 @@
-"""What thumbnails are to be like: sizes and formats as values. Knows nothing of pictures."""
+"""The thumbnails to make: their sizes and formats, as values that are valid from birth.
+
+Imports no library and knows no pictures, since the settings need it before Pillow is loaded.
+"""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +15,7 @@ _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})", re.ASCII)
 
 
 class OutputFormat(StrEnum):
-    """What thumbnails are encoded as; `original` keeps the source's format where every browser shows it."""
+    """Formats of thumbnails; `original` keeps the format of the source if every browser shows it."""
 
     ORIGINAL = "original"
     JPEG = "jpeg"
@@ -23,7 +26,7 @@ class OutputFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """The largest size, in pixels, that a thumbnail may have."""
+    """The largest size of a thumbnail, in pixels."""
 
     width: int
     height: int
@@ -47,25 +50,25 @@ class Box:
         return f"{self.width}x{self.height}"
 
     def fit(self, width: int, height: int) -> tuple[int, int]:
-        """The largest size of the same shape that this box holds: never enlarged, at least one pixel a side."""
+        """Return the largest size of the same shape that fits: never enlarged, at least one pixel a side."""
         scale = min(1.0, self.width / width, self.height / height)
         return max(1, round(width * scale)), max(1, round(height * scale))
 
-    def turned(self) -> "Box":
-        """The box as a picture sees it that is yet to be turned by a quarter."""
+    def transposed(self) -> "Box":
+        """Return the box for a picture that will be turned by a quarter."""
         return Box(self.height, self.width)
 
 
 @dataclass(frozen=True, slots=True)
 class ThumbnailSpec:
-    """Everything that shapes a thumbnail's bytes."""
+    """Everything besides the source that a thumbnail's bytes depend on."""
 
     box: Box = Box(100, 100)
     format: OutputFormat = OutputFormat.ORIGINAL
     quality: int = 80
     """1 to 100, for the lossy formats."""
     animated: bool = False
-    """Whether the frames of an animation are kept."""
+    """True if the frames of an animation are kept."""
 
     def __str__(self) -> str:
         return f"{self.box} {self.format} q{self.quality}{' animated' if self.animated else ''}"

@@ -1,24 +1,23 @@
-"""The structure of image files, looked at before any library sees them: what is made to waste time or memory.
+"""Checks of a file's structure, before a library reads it, against files made to waste time or memory.
 
-A library reads every segment, chunk and block, however many there are; here, a file with absurdly many is refused at
-the first that is too many. Bytes and numbers alone: no pixels, no libraries.
+A library reads every segment, chunk and block, however many there are; here, a file is refused at the first that is
+too many. Knows bytes and numbers only: no pixels, no libraries.
 """
 
 import re
-from dataclasses import dataclass
 
 from service.errors import CorruptImage
 
 _MAX_SEGMENTS = 5_000
-"""Of a JPEG before its end; profiles and previews of 64 MiB take a thousand."""
+"""Of a JPEG; profiles and previews of 64 MiB take a thousand."""
 _MAX_FILL = 65_536
-"""Bytes between the segments of a JPEG that belong to none."""
+"""Bytes between two segments of a JPEG that belong to neither."""
 _MAX_SCANS = 100
-"""A progressive JPEG has about ten; each further one costs a pass over all of the picture."""
+"""Of a JPEG; a progressive one has about ten, and each costs a pass over the whole picture."""
 _FREE_CHUNKS = 20_000
-"""An animation of a thousand small frames has two thousand."""
-_LEAST_CHUNK_BYTES = 512
-"""What a PNG's chunks have on average, at the least, where there are more than the free ones."""
+"""Chunks of a PNG of any size; an animation of a thousand small frames has two thousand."""
+_MIN_CHUNK_BYTES = 512
+"""Least average size of the chunks of a PNG that has more than the free ones."""
 _MAX_BLOCKS = 300_000
 """Of a GIF of 64 MiB with blocks of the usual size."""
 
@@ -33,14 +32,14 @@ _GIF_EXTENSION, _GIF_IMAGE = 0x21, 0x2C
 
 
 def check_structure(data: bytes, *, all_frames: bool) -> None:
-    """Refuse a PNG, GIF or PNM that is made to waste time; a JPEG is refused by `read_jpeg`.
+    """Refuse a PNG, GIF or PNM that is made to waste time; a JPEG is refused by `check_jpeg`.
 
     Args:
-        data: of a file of any format.
-        all_frames: whether more than a GIF's first frame will be read.
+        data: a file of any format.
+        all_frames: True if more than a GIF's first frame will be read.
 
     Raises:
-        CorruptImage: it is.
+        CorruptImage: it is made to waste time.
     """
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         _check_chunks(data)
@@ -54,23 +53,17 @@ def check_structure(data: bytes, *, all_frames: bool) -> None:
             raise CorruptImage("it cannot be decoded: comments between plain samples are made to waste time")
 
 
-@dataclass(frozen=True, slots=True)
-class JpegScans:
-    """How the samples of a JPEG are laid out."""
+def check_jpeg(data: bytes) -> float:
+    """Refuse a JPEG that is made to waste time; only the (first) picture is looked at.
 
-    samples_a_pixel: float
-    """Of all components together, with what subsampling saves."""
-    buffered: bool
-    """Whether all coefficients are held until the last scan, whatever scale is decoded at."""
-
-
-def read_jpeg(data: bytes) -> JpegScans:
-    """Walk through the (first) picture of a JPEG file, as far as is needed.
+    Returns:
+        The samples per pixel that a decoder holds until the last scan, whatever scale it decodes at: of all components
+        together, so subsampling makes it less than their number. 0 if one scan has all of them.
 
     Raises:
         CorruptImage: it is made to waste time.
     """
-    frame: bytes = b""
+    frame = b""
     progressive = False
     position, segments, scans = 2, 0, 0
     while (found := _JPEG_MARKER.search(data, position)) and found[0][1] != _END_OF_IMAGE:
@@ -88,18 +81,18 @@ def read_jpeg(data: bytes) -> JpegScans:
             scans += 1
             of_all_components = len(frame) > 7 and data[position + 2 : position + 3] == frame[7:8]  # noqa: PLR2004
             if scans == 1 and of_all_components and not progressive:
-                return JpegScans(_samples_a_pixel(frame), buffered=False)
+                return 0
         if segments > _MAX_SEGMENTS or scans > _MAX_SCANS:
             raise CorruptImage(
                 f"it cannot be decoded: a JPEG of more than {_MAX_SEGMENTS:,} segments or {_MAX_SCANS} scans "
                 "is made to waste time"
             )
         position += length
-    return JpegScans(_samples_a_pixel(frame), buffered=True)
+    return _samples_per_pixel(frame)
 
 
-def _samples_a_pixel(frame: bytes) -> float:
-    """From a frame header (ITU T.81, B.2.2): for each component an identifier, its sampling factors, a table."""
+def _samples_per_pixel(frame: bytes) -> float:
+    """Read a frame header (ITU T.81, B.2.2): for each component an identifier, its sampling factors, a table."""
     factors = [(byte >> 4, byte & 15) for byte in frame[9::3]]
     whole = max((h for h, _ in factors), default=1) * max((v for _, v in factors), default=1)
     return sum(h * v for h, v in factors) / (whole or 1)
@@ -110,12 +103,12 @@ def _check_chunks(data: bytes) -> None:
     while position + 8 <= len(data):
         position += 12 + int.from_bytes(data[position : position + 4])
         chunks += 1
-        if chunks > _FREE_CHUNKS and position < chunks * _LEAST_CHUNK_BYTES:
+        if chunks > _FREE_CHUNKS and position < chunks * _MIN_CHUNK_BYTES:
             raise CorruptImage(f"it cannot be decoded: a PNG of {chunks:,} tiny chunks is made to waste time")
 
 
 def _check_blocks(data: bytes, *, all_frames: bool) -> None:
-    position, blocks = 13 + _colour_table(data[10:11]), 0
+    position, blocks = 13 + _color_table_bytes(data[10:11]), 0
     inside = False
     while position < len(data):
         blocks += 1
@@ -129,7 +122,7 @@ def _check_blocks(data: bytes, *, all_frames: bool) -> None:
             position += 2
             inside = True
         elif first == _GIF_IMAGE and all_frames:
-            position += 11 + _colour_table(data[position + 9 : position + 10])
+            position += 11 + _color_table_bytes(data[position + 9 : position + 10])
             inside = True
         elif first == _GIF_IMAGE:
             return
@@ -137,6 +130,6 @@ def _check_blocks(data: bytes, *, all_frames: bool) -> None:
             position += 1
 
 
-def _colour_table(flags: bytes) -> int:
-    """The bytes of a GIF's colour table, from the flags that announce it."""
+def _color_table_bytes(flags: bytes) -> int:
+    """Return the size of a GIF's color table, from the flags that announce it."""
     return 3 * 2 ** ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0

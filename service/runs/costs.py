@@ -1,38 +1,29 @@
-"""What a run would take: requests, time and dollars, from what the listing says alone.
+"""Estimate of what a run takes in requests, time and dollars, from nothing but the listing.
 
 List prices in US dollars for us-central1 and Standard storage in a region, as of November 2026, from
-cloud.google.com/storage/pricing and cloud.google.com/run/pricing; those pages are what counts. The times are
-measurements on one processor of 2026 with the picture libraries that this service uses.
+cloud.google.com/storage/pricing and cloud.google.com/run/pricing; those pages are what counts. The times were
+measured on one processor of 2026.
 """
 
 from collections.abc import Mapping
 
 from pydantic import BaseModel, Field
 
+from service.images.formats import DEFAULT_SECONDS_PER_MIB, FORMATS
 from service.settings import Prices
 
 _MEBIBYTE = 1024 * 1024
-_PAGE = 1000
+_LISTING_PAGE = 1000
 _BOOKKEEPING_WRITES = 4
-"""Of a short run: the plan, and the report at the start, on the way and at the end."""
+"""Of a short run: the plan, and the report at its start, on its way and at its end."""
 _BOOKKEEPING_READS = 3
 
-SECONDS_AN_IMAGE = 0.004
-"""Processor time that each image takes, whatever its size: two requests, and the thumbnail itself."""
-SECONDS_A_MEBIBYTE: Mapping[str, float] = {
-    "image/jpeg": 0.010,
-    "image/png": 0.020,
-    "image/webp": 0.065,
-    "image/gif": 0.010,
-    "image/avif": 0.150,
-    "image/heic": 0.150,
-    "image/tiff": 0.010,
-    "image/bmp": 0.004,
-}
-"""Processor time for decoding a mebibyte of each type; see `OTHER_SECONDS_A_MEBIBYTE` for the rest."""
-OTHER_SECONDS_A_MEBIBYTE = 0.020
-SECONDS_AWAY = 0.04
-"""How long one request to storage takes. It counts for listings, which come one after the other."""
+_SECONDS_PER_IMAGE = 0.004
+"""Processor time for any image, whatever its size: two requests, and the thumbnail itself."""
+SECONDS_PER_MIB = {row.media_type: row.seconds_per_mib for row in FORMATS.values()}
+"""Processor time to decode a mebibyte, by content type."""
+_SECONDS_PER_LISTING = 0.04
+"""Duration of one request to storage; it counts for listings, which come one after the other."""
 
 
 class OfType(BaseModel):
@@ -43,7 +34,7 @@ class OfType(BaseModel):
 
 
 class Estimate(BaseModel):
-    """What this call would cost, were it not a dry one: the whole run, or one task's chunk of it."""
+    """Cost of the same call without `dry_run`: of the whole run, or of one task's chunk of it."""
 
     media_reads: int = Field(description="One for each image to be made.")
     writes: int = Field(description="One for each of its sizes.")
@@ -58,25 +49,25 @@ class Estimate(BaseModel):
 
 
 def estimate(by_type: Mapping[str, OfType], *, listed: int, outputs: int, prices: Prices) -> Estimate:
-    """Compute what making thumbnails takes.
+    """Estimate what making thumbnails takes.
 
     Args:
         by_type: the sources, by content type.
-        listed: objects to list, the ones that are no images too.
+        listed: objects to list, including those that are not images.
         outputs: thumbnails to make of each source.
-        prices: what each thing costs.
+        prices: in US dollars.
     """
     images = sum(of_type.images for of_type in by_type.values())
     # Once to plan, once to work.
-    listings = 2 * -(-listed // _PAGE)
+    listings = 2 * -(-listed // _LISTING_PAGE)
     class_a = images * outputs + listings + _BOOKKEEPING_WRITES
     class_b = images + _BOOKKEEPING_READS
     vcpu_seconds = sum(
-        of_type.images * SECONDS_AN_IMAGE
-        + of_type.bytes / _MEBIBYTE * SECONDS_A_MEBIBYTE.get(content_type, OTHER_SECONDS_A_MEBIBYTE)
+        of_type.images * _SECONDS_PER_IMAGE
+        + of_type.bytes / _MEBIBYTE * SECONDS_PER_MIB.get(content_type, DEFAULT_SECONDS_PER_MIB)
         for content_type, of_type in by_type.items()
     )
-    seconds = vcpu_seconds / prices.vcpu_per_task + listings * SECONDS_AWAY
+    seconds = vcpu_seconds / prices.vcpu_per_task + listings * _SECONDS_PER_LISTING
     dollars = (
         class_a * prices.class_a_per_10000 / 10_000
         + class_b * prices.class_b_per_10000 / 10_000

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from itertools import islice
 
 from service.errors import InvalidValue, ObjectNotFound, StorageRefused
+from service.images.formats import OUTPUT_MEDIA_TYPES
 from service.naming import SOURCE_KEY, Hour
 from service.storage.addresses import MAX_NAME_BYTES, FolderLocation, NameRange, ObjectLocation
 from service.storage.base import ObjectStore, StoredObject
@@ -31,9 +32,6 @@ _MONTHS_BACK = (1, 4, 16, 64, 256)
 _FIRST_NAME = "0"
 _BEHIND_HOURS = ":"
 """The character after 9. No hour begins with it."""
-
-_IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp", "image/avif"})
-"""Formats of thumbnails. All browsers show them. SVG is not among them, since it can hold scripts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +175,7 @@ def find_thumbnail(
         generation: of the thumbnail; the live one if None.
 
     Returns:
-        The object, and its content type, one of `_IMAGE_TYPES`.
+        The object, and its content type, one of `OUTPUT_MEDIA_TYPES`.
 
     Raises:
         ObjectNotFound: there is none, or the object is not for callers to see. The message is the same.
@@ -217,7 +215,7 @@ def _is_addressable(name: str) -> bool:
 def _image_type(stored: StoredObject) -> str | None:
     content_type = stored.content_type.partition(";")[0].strip().lower()
     # The service never compresses what it stores, and of a compressed object the size is not that of what is sent.
-    return content_type if content_type in _IMAGE_TYPES and not stored.content_encoding else None
+    return content_type if content_type in OUTPUT_MEDIA_TYPES and not stored.content_encoding else None
 
 
 def _thumbnail(hour: Hour, stored: StoredObject) -> Thumbnail | None:

@@ -171,7 +171,7 @@ def palette_chunk(picture: Image.Image) -> tuple[bytes, bytes]:
 
 
 _MAKERS = {"<": "Intel", ">": "Motorola"}
-"""Whose order of bytes it is."""
+"""Makers of the processors with this order of bytes."""
 
 _TIFF_TYPES = {"H": 3, "I": 4, "s": 2, "B": 7}
 
@@ -283,7 +283,7 @@ def cmyk_of(pixels: Pixels) -> Pixels:
 
 
 def ink_on_paper(cmyk: Pixels) -> Pixels:
-    """What ink looks like without a profile, as browsers have it: each takes its share of the light."""
+    """The look of ink without a profile, as browsers have it: each takes its share of the light."""
     inks = 255.0 - cmyk
     return np.asarray((inks[..., :3] * inks[..., 3:] / 255).round().astype(np.uint8))
 
@@ -407,7 +407,7 @@ def shown(data: bytes) -> Any:  # noqa: ANN401 - pyvips has no types
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How a thumbnail differs from the reference, on the worse of a white and a black background."""
+    """Difference of a thumbnail from the reference, on the worse of a white and a black background."""
 
     mean: float
     """Of CIEDE2000, after a blur of 1.5 pixels: what is seen, without the grain that lossy formats make."""
@@ -451,7 +451,7 @@ class Limits:
     structure: float
 
     def allow(self, difference: Difference) -> bool:
-        """Whether it is within all of them."""
+        """Return True if it is within all of them."""
         return (
             difference.mean <= self.mean and difference.worst <= self.worst and difference.structure >= self.structure
         )
@@ -478,14 +478,14 @@ class Case:
     name: str
     make: Callable[[], bytes]
     pixels: Callable[[], Pixels] | None = None
-    """What it shows, upright and in sRGB; None where libvips tells."""
+    """The picture in it, upright and in sRGB; None if libvips tells."""
 
     def reference(self) -> Any:  # noqa: ANN401 - pyvips has no types
-        """What its thumbnail should look like."""
+        """Return the right look of its thumbnail."""
         return _reduced_pixels(self.pixels) if self.pixels else reduced(look_of(self.make()))
 
     def difference(self, thumbnail: bytes) -> Difference | None:
-        """How the thumbnail differs from what it should be; None where it is of another size."""
+        """Return the difference of a thumbnail from the right one; None if it is of another size."""
         got, wanted = shown(thumbnail), self.reference()
         if (got.width, got.height) != (wanted.width, wanted.height):
             return None
@@ -1062,7 +1062,7 @@ def refused_cases() -> list[Case]:
 
 
 def limits_for(thumbnail: bytes) -> Limits:
-    """How near to the reference a format can come, at the quality that is compared."""
+    """Return the difference that a format cannot avoid, at the quality that is compared."""
     with Image.open(io.BytesIO(thumbnail)) as picture:
         if picture.mode == "P" or picture.format == "GIF":
             return FEW_COLOURS
@@ -1070,13 +1070,13 @@ def limits_for(thumbnail: bytes) -> Limits:
 
 
 def is_right(case: Case, thumbnail: bytes) -> bool:
-    """Whether a thumbnail has the size and the look of the reference."""
+    """Return True if a thumbnail has the size and the look of the reference."""
     difference = case.difference(thumbnail)
     return difference is not None and limits_for(thumbnail).allow(difference)
 
 
 def table(matrix: Sequence[Case]) -> str:
-    """How many files of each category come out right: of the service, and of three lines of Pillow. Markdown."""
+    """Count the files of each category that come out right, here and with three lines of Pillow, in Markdown."""
     files, right, naive_right = Counter[str](), Counter[str](), Counter[str]()
     for case in matrix:
         data = case.make()

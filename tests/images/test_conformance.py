@@ -168,7 +168,7 @@ def test_patterns_finer_than_a_thumbnails_pixels_become_as_even_a_gray_as_they_c
 
 
 def test_rings_that_get_finer_fade_and_make_no_new_rings() -> None:
-    """Where rings are finer than the thumbnail can show, an aliasing filter would show rings that are not there."""
+    """If rings are finer than the thumbnail can show, an aliasing filter shows rings that are not there."""
     pixels = zone_plate()
     reference = reduced(look_of_pixels(pixels)).numpy()[..., 0].astype(float)
     y, x = np.mgrid[-1:1:100j, -1:1:100j]

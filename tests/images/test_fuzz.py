@@ -1,4 +1,4 @@
-"""Whatever the bytes are, there is a thumbnail or a rejection of ours, in bounded time and memory.
+"""Any bytes give a thumbnail or a rejection of ours, in bounded time and memory.
 
 The quick run draws the same few hundred mutations of real files each time. `FUZZ_EXAMPLES=100000 pytest
 tests/images/test_fuzz.py -k mutated` draws that many, and others each time.

@@ -11,11 +11,12 @@ import pillow_heif
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, ImageSequence, PngImagePlugin, features
+from PIL import ExifTags, Image, ImageCms, ImageSequence, PngImagePlugin, features
 
 from service.errors import CorruptImage, InvalidValue, PictureTooLarge, UnsupportedFormat
 from service.images.spec import Box, OutputFormat, ThumbnailSpec
 from service.images.thumbnail import Thumbnail, make_thumbnails
+from tests.images.conformance import png_chunk
 from tests.support.pictures import QUADRANTS, encoded, jpeg, lying, opened, quadrants
 
 
@@ -104,12 +105,13 @@ def test_every_exif_orientation_stands_upright_in_its_box(image_format: str, ori
 @pytest.mark.parametrize("orientation", [0, 9, 77])
 def test_an_absurd_orientation_counts_as_upright(orientation: int) -> None:
     exif = Image.Exif()
-    exif[0x0112] = orientation
+    exif[ExifTags.Base.Orientation] = orientation
     assert looks_like_quadrants(opened(made(jpeg(exif=exif.tobytes())).data))
 
 
-def test_unreadable_exif_counts_as_upright() -> None:
-    assert looks_like_quadrants(opened(made(jpeg(exif=b"Exif\0\0MM\0*\xff\xff\xff\xffgarbage")).data))
+@pytest.mark.parametrize("exif", [b"Exif\0\0MM\0*\xff\xff\xff\xffgarbage", b"Exif\0\0garbage", b"garbage"])
+def test_unreadable_exif_counts_as_upright(exif: bytes) -> None:
+    assert looks_like_quadrants(opened(made(jpeg(exif=exif)).data))
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "GIF", "WEBP", "AVIF"])
@@ -311,6 +313,21 @@ def test_a_long_animation_is_no_flood_of_chunks() -> None:
     assert made(animation("PNG", frames=1500, size=8)).width == 8
 
 
+def test_a_png_animation_without_a_frame_is_refused() -> None:
+    """Its only picture is for viewers without animation, and what follows announces a frame that is not there."""
+    control = struct.pack(">IIIIIHHBB", 0, 8, 8, 0, 0, 1, 10, 0, 0)
+    data = encoded(Image.new("L", (8, 8)), "PNG")
+    parts = [
+        data[:33],
+        png_chunk(b"acTL", struct.pack(">II", 3, 0)),
+        data[33:-12],
+        png_chunk(b"fcTL", control),
+        data[-12:],
+    ]
+    with pytest.raises(CorruptImage, match="cannot be decoded"):
+        made(b"".join(parts), ThumbnailSpec(animated=True))
+
+
 def test_frames_that_are_not_kept_do_not_count_as_pixels() -> None:
     data = animation("GIF", frames=12, size=1000)
     assert made(data, ThumbnailSpec(format=OutputFormat.JPEG, animated=True)).content_type == "image/jpeg"
@@ -373,7 +390,7 @@ def test_names_of_colours_are_those_of_the_test_picture() -> None:
     assert corners(quadrants()) == [Image.new("RGB", (1, 1), colour).getpixel((0, 0)) for colour in QUADRANTS.values()]
 
 
-@pytest.mark.parametrize("broken", ["estimate_memory", "shrinkable", "to_srgb", "encode"])
+@pytest.mark.parametrize("broken", ["estimate_memory", "reduce_picture", "to_srgb", "encode"])
 @pytest.mark.parametrize("defect", [AttributeError, KeyError, TypeError, MemoryError])
 def test_a_defect_of_the_service_is_no_corrupt_image(
     monkeypatch: pytest.MonkeyPatch, broken: str, defect: type[Exception]

@@ -5,7 +5,7 @@ import zlib
 import pytest
 
 from service.errors import CorruptImage
-from service.images.validation import check_structure, read_jpeg
+from service.images.validation import check_jpeg, check_structure
 from tests.support.pictures import encoded, jpeg, quadrants
 
 FLOOD = 4_000_000
@@ -16,36 +16,33 @@ GIF_HEADER = 13 + (3 * 2 ** ((GIF[10] & 7) + 1) if GIF[10] & 0x80 else 0)
 
 
 @pytest.mark.parametrize(
-    ("options", "buffered", "samples"),
+    ("options", "mode", "samples"),
     [
-        ({}, False, 1.5),
-        ({"subsampling": 0}, False, 3),
-        ({"progressive": True}, True, 1.5),
-        ({"progressive": True, "subsampling": 0}, True, 3),
-        ({"progressive": True, "subsampling": 1}, True, 2),
+        ({}, "RGB", 0),
+        ({"subsampling": 0}, "RGB", 0),
+        ({"progressive": True}, "RGB", 1.5),
+        ({"progressive": True, "subsampling": 0}, "RGB", 3),
+        ({"progressive": True, "subsampling": 1}, "RGB", 2),
+        ({"progressive": True}, "L", 1),
     ],
 )
-def test_a_jpeg_says_what_its_decoder_holds(options: dict[str, int], *, buffered: bool, samples: float) -> None:
-    scans = read_jpeg(jpeg(**options))
-    assert (scans.buffered, scans.samples_a_pixel) == (buffered, samples)
-    if buffered:
-        assert encoded(quadrants(mode="L"), progressive=True)
-        assert read_jpeg(encoded(quadrants(mode="L"), progressive=True)).samples_a_pixel == 1
+def test_a_jpeg_says_what_its_decoder_holds(options: dict[str, int], mode: str, samples: float) -> None:
+    assert check_jpeg(encoded(quadrants(mode=mode), "JPEG", **options)) == samples
 
 
 def test_what_stands_behind_a_jpeg_is_nothing_to_it() -> None:
     """Phones append a film; twelve pictures in one file are twelve times as many scans."""
     trailer = random.Random(1).randbytes(10_000_000)  # noqa: S311 - no secret
     assert trailer.count(b"\xff\xda") > 100
-    assert not read_jpeg(jpeg() + trailer).buffered
-    assert read_jpeg(jpeg(progressive=True) + trailer).buffered
-    assert read_jpeg(jpeg(progressive=True) * 12).buffered
+    assert check_jpeg(jpeg() + trailer) == 0
+    assert check_jpeg(jpeg(progressive=True) + trailer) == 1.5
+    assert check_jpeg(jpeg(progressive=True) * 12) == 1.5
 
 
 def test_a_jpeg_cut_anywhere_is_walked_to_its_end() -> None:
     data = jpeg(progressive=True)
     for end in range(len(data)):
-        read_jpeg(data[:end])
+        check_jpeg(data[:end])
 
 
 HEAD, REST = jpeg()[:2], jpeg()[2:]
@@ -67,7 +64,7 @@ LAST_SCAN = PROGRESSIVE[PROGRESSIVE.rindex(b"\xff\xda") : -2]
 )
 def test_a_jpeg_made_to_waste_time_is_refused_at_once(data: bytes) -> None:
     with pytest.raises(CorruptImage):
-        read_jpeg(data)
+        check_jpeg(data)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from service.runs.costs import SECONDS_A_MEBIBYTE, OfType, estimate
+from service.runs.costs import SECONDS_PER_MIB, OfType, estimate
 from service.settings import Prices, load_settings
 
 MEBIBYTE = 1024 * 1024
@@ -17,7 +17,7 @@ def test_a_million_phone_photos_cost_what_the_price_pages_say() -> None:
     requests = 1_002_000 * 0.05 / 10_000 + 1_000_000 * 0.004 / 10_000
     computing = got.seconds * (0.000018 + 0.5 * 0.000002)
     assert got.dollars == pytest.approx(requests + computing, rel=0.001)
-    assert got.seconds >= got.vcpu_seconds > 4_000_000 * SECONDS_A_MEBIBYTE["image/jpeg"]
+    assert got.seconds >= got.vcpu_seconds > 4_000_000 * SECONDS_PER_MIB["image/jpeg"]
 
 
 def test_every_size_is_one_more_write_and_no_further_read() -> None:

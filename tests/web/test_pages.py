@@ -467,7 +467,7 @@ class TestContactSheet:
         assert asked == [201]
         deep = looked.page(f"/hours/{HOUR}?after=050000.jpg").html
         assert urlsplit(names_on(deep)[0]).path == f"/hours/{HOUR}/050001.jpg"
-        assert asked == [202, 202]
+        assert asked == [201, 202]
 
 
 class TestImage:
