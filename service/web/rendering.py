@@ -66,7 +66,7 @@ def _number(value: float) -> str:
     return f"{value:,}".removesuffix(".0")
 
 
-def _size(size: int) -> str:
+def format_size(size: int) -> str:
     """Bytes for people: `812 B`, `3.4 KiB`, `120 MiB`."""
     if size < _KIBIBYTE:
         return f"{size} B"
@@ -114,7 +114,7 @@ _environment.filters |= {
     "last_part": _last_part,
     "path": _path,
     "number": _number,
-    "size": _size,
+    "size": format_size,
     "duration": _duration,
     "moment": _moment,
     "hour": _hour_for_people,

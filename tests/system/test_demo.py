@@ -19,24 +19,16 @@ from pathlib import Path
 import httpx
 import pytest
 from PIL import Image
-
-from service.demo import emulators, main, photos, tour, world
 from service.demo.console import Console, printable
 from service.demo.deliveries import event_door
-from service.demo.emulators import (
-    LocalWorldError,
-    ServiceProcess,
-    free_port,
-    list_objects,
-    local_client,
-    make_bucket,
-    pubsub_missing,
-    service_process,
-    storage_emulator,
-    upload,
-)
-from service.demo.photos import NoImages, folder_files, sample_files
 from service.demo.sheet import Card, NotMade, Sheet, Timing, render, size_text
+
+from service.demo import emulators, main, photos, tour, world
+from service.demo.network import LocalWorldError, free_port, local_client
+from service.demo.photos import NoImages, folder_files, sample_files
+from service.demo.processes import ServiceProcess, service_process
+from service.demo.pubsub import pubsub_missing
+from service.demo.storage import list_objects, make_bucket, storage_emulator, upload
 from service.demo.world import World
 
 HOSTILE = '<img src=x onerror=alert("1")>&\'.jpg'

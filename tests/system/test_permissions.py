@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from service.bootstrap import Service, build
-from service.demo.emulators import local_client, upload
+from service.demo.network import local_client
+from service.demo.storage import upload
 from service.job import _finish
 from service.runs.request import RunRequest
 from service.settings import Settings
