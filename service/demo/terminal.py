@@ -43,7 +43,7 @@ def progress_bar(what: str, total: int | None) -> "tqdm[NoReturn]":
         what: its label.
         total: None if that is not known yet.
     """
-    return tqdm(desc=f"  {what}", total=total, leave=False, disable=None, delay=_BAR_DELAY_SECONDS)
+    return tqdm(desc=f"  {what}", total=total, unit="", leave=False, disable=None, delay=_BAR_DELAY_SECONDS)
 
 
 def in_parallel(what: str, function: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:

@@ -87,7 +87,7 @@ def _tour(stack: ExitStack, world: World, files: Sequence[DemoFile]) -> str:
         uploaded += _arrive(stack, world, arriving)
 
     heading("The same run again")
-    # With the same hour: between the two, the clock may have struck.
+    # Without it, a run after the full hour would make all thumbnails again.
     hour: str = first["timestamp"]
     again = run_folder(world.service, {"timestamp": hour})
     line(f"  POST /run: {_counts(again)}, in {again['elapsed_seconds']:.2f} s")
@@ -159,7 +159,7 @@ def _summarize(world: World, uploaded: Sequence[_Uploaded], report: Mapping[str,
     problems = {item["source"]: f"rejected ({item['code']}): {item['reason']}" for item in report["rejections"]} | {
         item["source"]: f"passed over: {item['reason']}" for item in report["not_images"]
     }
-    for item in uploaded:
+    for item in sorted(uploaded, key=lambda item: item.source in problems):
         if text := problems.get(item.source) or item.file.note:
             line(f"  {printable(item.file.name)}: {printable(text)}")
     if unnamed := report["rejected"] + report["passed_over"] - len(problems):

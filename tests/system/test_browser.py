@@ -363,7 +363,7 @@ def test_figures_read_the_same_from_the_server_and_from_the_script(filled: Fille
     client, _ = filled
     page = tab(client).open("/")
     for value in (0, 1, 812, 1023, 1024, 3481, 102_349, 2**20 - 1, 2**20, 5_300_000_000, 7 * 2**40):
-        assert page.evaluate(f"size({value})") == rendering._size(value)
+        assert page.evaluate(f"size({value})") == rendering.format_size(value)
     for seconds in (0, 0.4, 59.4, 59.6, 60, 125, 3599, 3600, 12_000, 4_000_000):
         assert page.evaluate(f"duration({seconds})") == rendering._duration(seconds)
     for figure in (0, 1, 0.0, 12.0, 17.3, 1234.5, 1_234_567):
