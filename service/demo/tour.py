@@ -23,7 +23,7 @@ from service.demo.terminal import counted, heading, in_parallel, line, printable
 from service.demo.world import BUCKET, FOLDER, World, start
 from service.web.rendering import format_size
 
-SHEET_NAME = "contact-sheet.html"
+_SHEET_NAME = "contact-sheet.html"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +42,15 @@ def show(folder: Path | None, output: Path, *, keep: bool) -> int:
     Args:
         folder: the user's images; None for the sample photos.
         output: the folder for the contact sheet; made if it is not there.
-        keep: stay until a signal ends the process, with the service's own pages in place of the contact sheet.
+        keep: write no contact sheet, but link the service's own, and stay until a signal ends the process.
 
     Returns:
         The exit status: 0, or 1 and the reason on stderr.
     """
     try:
         files, left_out = (sample_files(), 0) if folder is None else folder_files(folder)
+        if not keep:
+            output.mkdir(parents=True, exist_ok=True)
         heading("Thumbnails for Cloud Storage, on this machine")
         if left_out:
             line(f"  {counted(left_out, 'file')} left out: all that is uploaded is kept in memory")
@@ -61,8 +63,7 @@ def show(folder: Path | None, output: Path, *, keep: bool) -> int:
                 print_commands(world)
                 while True:
                     signal.pause()
-            output.mkdir(parents=True, exist_ok=True)
-            path = (output / SHEET_NAME).resolve()
+            path = (output / _SHEET_NAME).resolve()
             save_page(sheet, path)
             line(f"\n  Contact sheet: {path}")
     except (LocalWorldError, NoImages, OSError, httpx.HTTPError) as error:
