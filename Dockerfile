@@ -12,7 +12,7 @@ WORKDIR /app
 RUN pip install --no-cache-dir --root-user-action=ignore uv
 
 COPY pyproject.toml uv.lock ./
-RUN uv sync --locked --no-dev --no-install-project --extra heif --extra otel --compile-bytecode
+RUN uv sync --locked --no-default-groups --no-install-project --extra heif --extra otel --compile-bytecode
 
 COPY service service
 RUN python -m compileall -q --invalidation-mode unchecked-hash service

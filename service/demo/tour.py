@@ -1,266 +1,175 @@
-"""What the demo does, step by step: both doors, the contact sheet, the summary."""
+"""The demo's tour: both doors of the service, the contact sheet, the summary."""
 
-import json
 import signal
 import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 
-from service.demo.console import Console
-from service.demo.deliveries import Answer, finalized_event, relay
-from service.demo.emulators import (
-    LocalWorldError,
-    address_of,
-    create_push_subscription,
-    download,
-    list_objects,
-    local_client,
-    log_end,
-    upload,
-)
-from service.demo.findings import (
-    EventStep,
-    Findings,
-    RunStep,
-    Uploaded,
-    card,
-    contact_sheet,
-    counted,
-    print_summary,
-    rate,
-    source_of,
-)
-from service.demo.keep import print_invitation
+from service.demo.commands import print_commands
+from service.demo.doors import finalized_event, run_folder
+from service.demo.network import LocalWorldError
+from service.demo.page_copy import save_page
 from service.demo.photos import DemoFile, NoImages, folder_files, sample_files
-from service.demo.sheet import Card, render, size_text
-from service.demo.world import BUCKET, FOLDER, TOPIC, World, start
+from service.demo.pubsub import create_push_subscription, relay
+from service.demo.storage import address_of, list_objects, upload
+from service.demo.terminal import counted, heading, in_parallel, line, printable
+from service.demo.world import BUCKET, FOLDER, World, start
+from service.web.rendering import format_size
 
-SHEET_NAME = "contact-sheet.html"
+_SHEET_NAME = "contact-sheet.html"
 
-_CONNECTIONS = 8
-_STALL_SECONDS = 30
-"""How long no answer to an event may come before the demo gives up."""
 
-_Item = TypeVar("_Item")
-_Made = TypeVar("_Made")
+@dataclass(frozen=True, slots=True)
+class _Uploaded:
+    file: DemoFile
+    source: str
+    """Its `gs://` address."""
+    size: int
+    started: float
+    """When its upload began, on the monotonic clock."""
 
 
 def show(folder: Path | None, output: Path, *, keep: bool) -> int:
     """Run the demo.
 
     Args:
-        folder: with the user's images; None for the sample photos.
-        output: the folder for the contact sheet; made where it is not there.
-        keep: stay afterwards, until a signal ends the process.
+        folder: the user's images; None for the sample photos.
+        output: the folder for the contact sheet; made if it is not there.
+        keep: write no contact sheet, but link the service's own, and stay until a signal ends the process.
 
     Returns:
-        The exit status: 0 where everything went as it should, else 1 and the reason on stderr.
+        The exit status: 0, or 1 and the reason on stderr.
     """
-    console = Console()
     try:
         files, left_out = (sample_files(), 0) if folder is None else folder_files(folder)
-        output.mkdir(parents=True, exist_ok=True)
-        console.heading("Thumbnails for Cloud Storage, on this machine")
+        if not keep:
+            output.mkdir(parents=True, exist_ok=True)
+        heading("Thumbnails for Cloud Storage, on this machine")
         if left_out:
-            console.line(f"  {counted(left_out, 'file')} left out: all that is uploaded is kept in memory")
+            line(f"  {counted(left_out, 'file')} left out: all that is uploaded is kept in memory")
         with ExitStack() as stack:
-            world = start(stack, console)
-            _tour(stack, world, files, output)
+            world = start(stack)
+            hour = _tour(stack, world, files)
+            sheet = f"{world.service.url}/hours/{hour}"
             if keep:
-                print_invitation(world)
+                line(f"\n  Contact sheet: {sheet}")
+                print_commands(world)
                 while True:
                     signal.pause()
+            path = (output / _SHEET_NAME).resolve()
+            save_page(sheet, path)
+            line(f"\n  Contact sheet: {path}")
     except (LocalWorldError, NoImages, OSError, httpx.HTTPError) as error:
-        console.progress_ended()
         sys.stderr.write(f"\ndemo: {error}\n")
         return 1
     return 0
 
 
-def _tour(stack: ExitStack, world: World, files: Sequence[DemoFile], output: Path) -> None:
-    console = world.console
+def _tour(stack: ExitStack, world: World, files: Sequence[DemoFile]) -> str:
+    """Show both doors and return the hour of the thumbnails."""
     there, arriving = files[::2], files[1::2]
 
-    console.heading("Images that are there already")
+    heading("Images that are there already")
     uploaded = _upload(world, there)
-    size = size_text(sum(item.size for item in uploaded))
-    console.line(f"  {counted(len(there), 'file')} uploaded before anything listens: {size}")
-    first = _run(world, {})
-    created = first.report["created"]
-    console.line(f"  POST /run: {_counts(first)}, in {_took(first.seconds, created)}")
+    size = format_size(sum(item.size for item in uploaded))
+    line(f"  {counted(len(there), 'file')} uploaded before anything listens: {size}")
+    first = run_folder(world.service, {})
+    line(f"  POST /run: {_counts(first)}, in {_took(first['elapsed_seconds'], first['created'])}")
 
-    events = None
     if arriving:
-        console.heading("Images that arrive")
-        new, events = _arrive(stack, world, arriving)
-        uploaded += new
+        heading("Images that arrive")
+        uploaded += _arrive(stack, world, arriving)
 
-    console.heading("The same run again")
-    again = _run(world, {"timestamp": first.report["timestamp"]})
-    console.line(f"  POST /run: {_counts(again)}, in {again.seconds:.2f} s")
-    console.line("  What has an up-to-date thumbnail is skipped unread.")
+    heading("The same run again")
+    # Without it, a run after the full hour would make all thumbnails again.
+    hour: str = first["timestamp"]
+    again = run_folder(world.service, {"timestamp": hour})
+    line(f"  POST /run: {_counts(again)}, in {again['elapsed_seconds']:.2f} s")
+    line("  Up-to-date thumbnails are skipped, and their images are not read.")
 
-    findings = Findings(uploaded, first, events, again)
-    sheet = contact_sheet(findings, _cards(world, findings))
-    path = (output / SHEET_NAME).resolve()
-    path.write_text(render(sheet), encoding="utf-8")
-    print_summary(console, sheet, path)
+    _summarize(world, uploaded, again)
+    return hour
 
 
-def _arrive(stack: ExitStack, world: World, files: Sequence[DemoFile]) -> tuple[list[Uploaded], EventStep]:
-    """Upload files while the service is told of each object written."""
-    console = world.console
-    if world.pubsub:
-        create_push_subscription(world.pubsub, topic=TOPIC, push_url=stack.enter_context(relay(world.door)))
-        console.line("  From now on Pub/Sub pushes a notification of every object written to POST /events.")
-    else:
-        console.line("  From now on the demo tells POST /events of every object written, as Eventarc would.")
+def _upload(
+    world: World, files: Sequence[DemoFile], then: Callable[[Mapping[str, Any]], object] = lambda _: None
+) -> list[_Uploaded]:
+    def put(file: DemoFile) -> _Uploaded:
+        started = time.monotonic()
+        resource = upload(world.storage, BUCKET, f"{FOLDER}/{file.name}", file.read(), file.content_type)
+        then(resource)
+        return _Uploaded(file, address_of(resource), int(resource["size"]), started)
+
+    return in_parallel("upload", put, files)
+
+
+def _arrive(stack: ExitStack, world: World, files: Sequence[DemoFile]) -> list[_Uploaded]:
+    """Upload files while the service is told of every object written."""
     started = time.monotonic()
-    uploaded = _upload(world, files, then=None if world.pubsub else lambda resource: _deliver(world, resource))
-    answers = _answers(world, [item.source for item in uploaded])
+    if world.pubsub:
+        create_push_subscription(world.pubsub, stack.enter_context(relay(world.door.deliver)))
+        line("  From now on Pub/Sub pushes a notification of every object written to POST /events.")
+        uploaded = _upload(world, files)
+    else:
+        line("  From now on the demo tells POST /events of every object written, as Eventarc would.")
+        uploaded = _upload(world, files, lambda resource: world.door.deliver(*finalized_event(resource)))
+    answers = world.door.wait_for([item.source for item in uploaded])
     seconds = max(answer.at for answer in answers.values()) - started
-    waits = [answers[item.source].at - item.started for item in uploaded]
+    wait = statistics.median(answers[item.source].at - item.started for item in uploaded)
+    outcomes = [answer.outcome for answer in answers.values()]
     thumbnails = [answer.thumbnail for answer in answers.values() if answer.outcome == "created"]
-    step = EventStep(answers, _ignored(world, thumbnails), seconds, statistics.median(waits))
-    console.line(
-        f"  {counted(len(files), 'file')}: {len(thumbnails):,} created, {step.count('rejected'):,} rejected, "
-        f"{step.count('ignored'):,} passed over, in {_took(seconds, len(thumbnails))}"
+    line(
+        f"  {counted(len(files), 'file')}: {len(thumbnails):,} created, {outcomes.count('rejected'):,} rejected, "
+        f"{outcomes.count('ignored'):,} passed over, in {_took(seconds, len(thumbnails))}"
     )
-    console.line(f"  From the start of an upload to its answer: {step.median_seconds * 1000:,.0f} ms (median)")
-    console.line(
-        f'  Thumbnails are objects, too: the {step.ignored:,} events about them were answered "ignored". No loop.'
-    )
-    return uploaded, step
+    line(f"  From the start of an upload to its answer: {wait * 1000:,.0f} ms (median)")
+    _check_ignored(world, thumbnails)
+    line(f'  Thumbnails are objects, too: the {len(thumbnails):,} events about them were answered "ignored". No loop.')
+    return uploaded
 
 
-def _ignored(world: World, thumbnails: Sequence[str]) -> int:
-    """Count the events about our own thumbnails.
+def _check_ignored(world: World, thumbnails: Sequence[str]) -> None:
+    """Wait for the events about our own thumbnails.
 
     Raises:
         LocalWorldError: one of them was not ignored, so there would be a loop.
     """
     if not world.pubsub:
         wanted = set(thumbnails)
-        own = [found for found in list_objects(world.storage, BUCKET) if address_of(found) in wanted]
-        _in_parallel(world.console, "events", lambda resource: _deliver(world, resource), own)
-    answers = _answers(world, thumbnails)
-    for answer in answers.values():
+        own = [item for item in list_objects(world.storage, BUCKET) if address_of(item) in wanted]
+        in_parallel("events", lambda resource: world.door.deliver(*finalized_event(resource)), own)
+    for source, answer in world.door.wait_for(thumbnails).items():
         if answer.outcome != "ignored":
-            raise LocalWorldError(f"the service took its own thumbnail {answer.source} for a source: {answer.outcome}")
-    return len(answers)
+            raise LocalWorldError(f"the service took its own thumbnail {source} for a source: {answer.outcome}")
 
 
-def _deliver(world: World, resource: Mapping[str, Any]) -> None:
-    world.door.deliver(*finalized_event(resource))
+def _summarize(world: World, uploaded: Sequence[_Uploaded], report: Mapping[str, Any]) -> None:
+    thumbnails = list_objects(world.storage, BUCKET, f"{report['timestamp']}/")
+    heading("Summary")
+    line(
+        f"  {counted(len(thumbnails), 'thumbnail')} of {format_size(sum(int(item['size']) for item in thumbnails))}, "
+        f"for {counted(len(uploaded), 'file')} of {format_size(sum(item.size for item in uploaded))}"
+    )
+    problems = {item["source"]: f"rejected ({item['code']}): {item['reason']}" for item in report["rejections"]} | {
+        item["source"]: f"passed over: {item['reason']}" for item in report["not_images"]
+    }
+    for item in sorted(uploaded, key=lambda item: item.source in problems):
+        if text := problems.get(item.source) or item.file.note:
+            line(f"  {printable(item.file.name)}: {printable(text)}")
+    if unnamed := report["rejected"] + report["passed_over"] - len(problems):
+        line(f"  and {counted(unnamed, 'file')} more without a thumbnail")
 
 
-def _answers(world: World, sources: Sequence[str]) -> dict[str, Answer]:
-    """Wait for what the service answers to the events about these objects.
-
-    Raises:
-        LocalWorldError: for long, no further answer came.
-    """
-    before, quiet_since = -1, time.monotonic()
-    while (answered := world.door.wait_for_more(sources, 0.5)) < len(sources):
-        world.console.progress("events", answered, len(sources))
-        if answered > before:
-            before, quiet_since = answered, time.monotonic()
-        elif time.monotonic() - quiet_since > _STALL_SECONDS:
-            raise LocalWorldError(
-                f"{answered:,} of {len(sources):,} events were answered and then none for {_STALL_SECONDS} s; "
-                f"{world.door.refusals:,} deliveries were refused. {_end_of_log(world)}"
-            )
-    world.console.progress_ended()
-    answers = world.door.answers()
-    return {source: answers[source] for source in sources}
-
-
-def _upload(
-    world: World, files: Sequence[DemoFile], then: Callable[[Mapping[str, Any]], None] | None = None
-) -> list[Uploaded]:
-    def put(file: DemoFile) -> Uploaded:
-        started = time.monotonic()
-        resource = upload(world.storage, BUCKET, f"{FOLDER}/{file.name}", file.read(), file.content_type)
-        if then:
-            then(resource)
-        return Uploaded(file, resource, started)
-
-    return _in_parallel(world.console, "upload", put, files)
-
-
-def _cards(world: World, findings: Findings) -> list[Card]:
-    of_source = {item.source: item for item in findings.uploaded}
-    thumbnails = [found for found in list_objects(world.storage, BUCKET) if source_of(found) in of_source]
-
-    def fetch(found: Mapping[str, Any]) -> Card:
-        data = download(world.storage, BUCKET, found["name"])
-        return card(of_source[source_of(found)], found, data, findings.events)
-
-    return _in_parallel(world.console, "download", fetch, thumbnails)
-
-
-def _in_parallel(
-    console: Console, what: str, function: Callable[[_Item], _Made], items: Sequence[_Item]
-) -> list[_Made]:
-    results: list[_Made] = []
-    pool = ThreadPoolExecutor(_CONNECTIONS)
-    try:
-        for result in pool.map(function, items):
-            results.append(result)
-            console.progress(what, len(results), len(items))
-    finally:
-        pool.shutdown(cancel_futures=True)
-    console.progress_ended()
-    return results
-
-
-def _run(world: World, body: Mapping[str, object]) -> RunStep:
-    """Call `/run` and show its progress.
-
-    Raises:
-        LocalWorldError: it answered with an error, or left something undone.
-    """
-    url = f"{world.service.url}/run"
-    started = time.monotonic()
-    report: dict[str, Any] = {}
-    accept = {"Accept": "application/x-ndjson"}
-    with local_client() as client, client.stream("POST", url, json=body, headers=accept) as answer:
-        if not answer.is_success:
-            problem = answer.read().decode(errors="replace")
-            raise LocalWorldError(f"POST /run answered HTTP {answer.status_code}: {problem}. {_end_of_log(world)}")
-        for line in answer.iter_lines():
-            said = json.loads(line)
-            if progress := said.get("progress"):
-                done = sum(progress[key] for key in ("created", "skipped", "rejected", "failed"))
-                world.console.progress("POST /run", done, max(progress["discovered"], done))
-            else:
-                report = said
-    seconds = time.monotonic() - started
-    world.console.progress_ended()
-    if not report:
-        raise LocalWorldError(f"POST /run ended without a report. {_end_of_log(world)}")
-    if report["failed"] or report.get("error"):
-        problem = json.dumps(report.get("error") or report["failures"][:1])
-        raise LocalWorldError(
-            f"POST /run left {counted(report['failed'], 'image')} undone: {problem}. {_end_of_log(world)}"
-        )
-    return RunStep(report, seconds)
-
-
-def _end_of_log(world: World) -> str:
-    return f"The end of the service's log:\n{log_end(world.service.log)}"
-
-
-def _counts(step: RunStep) -> str:
-    return ", ".join(f"{step.report[key]:,} {key}" for key in ("created", "skipped", "rejected"))
+def _counts(report: Mapping[str, Any]) -> str:
+    return ", ".join(f"{report[key]:,} {key}" for key in ("created", "skipped", "rejected"))
 
 
 def _took(seconds: float, images: int) -> str:
-    return " ".join([f"{seconds:.2f} s", *(f"({text})" for text in [rate(images, seconds)] if text)])
+    return f"{seconds:.2f} s" + (f" ({images / seconds:,.0f} images/s)" if images and seconds else "")

@@ -59,7 +59,7 @@ def _number(value: float) -> str:
     return f"{value:,}".removesuffix(".0")
 
 
-def _size(size: int) -> str:
+def format_size(size: int) -> str:
     """Format bytes: `812 B`, `3.4 KiB`, `120.0 MiB`."""
     return ByteSize(size).human_readable(separator=" ")
 
@@ -100,7 +100,7 @@ _environment.filters |= {
     "last_part": _last_part,
     "path": _path,
     "number": _number,
-    "size": _size,
+    "size": format_size,
     "duration": _duration,
     "moment": _moment,
     "hour": _long_hour,

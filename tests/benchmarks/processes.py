@@ -17,7 +17,8 @@ from typing import IO, Any
 
 import httpx
 
-from service.demo.emulators import free_port, local_client, service_process
+from service.demo.network import free_port, local_client
+from service.demo.processes import service_process
 from tests.benchmarks.corpora import Corpus
 from tests.benchmarks.standin import BOOKKEEPING, BUCKET, CONTROL, FOLDER, KINDS
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from service.demo.emulators import free_port
+from service.demo.network import free_port
 from tests.benchmarks.corpora import corpus
 from tests.benchmarks.processes import BenchmarkFailed, StandIn, environment, running, stand_in, usage
 from tests.benchmarks.sections import Effort, Say, Section

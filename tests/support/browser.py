@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.bootstrap import Service, build
-from service.demo.emulators import free_port
+from service.demo.network import free_port
 from service.settings import Settings
 from service.web.app import create_app
 from tests.support.memory_store import MemoryStore

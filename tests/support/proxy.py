@@ -11,7 +11,7 @@ from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from service.demo.emulators import free_port
+from service.demo.network import free_port
 from service.naming import BOOKKEEPING_FOLDER
 
 

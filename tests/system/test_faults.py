@@ -16,7 +16,8 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 from PIL import Image
 
 from service.bootstrap import Service, build
-from service.demo.emulators import download, list_objects, local_client, make_bucket, upload
+from service.demo.network import local_client
+from service.demo.storage import download, list_objects, make_bucket, upload
 from service.naming import BOOKKEEPING_FOLDER
 from service.settings import Settings
 from service.storage.cloud import CloudStore

@@ -26,7 +26,7 @@ import pytest
 from PIL import Image
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool
 
-from service.demo.emulators import download, list_objects, make_bucket, storage_emulator
+from service.demo.storage import download, list_objects, make_bucket, storage_emulator
 from service.job import main
 from service.naming import BOOKKEEPING_FOLDER
 from service.process import leave
@@ -258,7 +258,7 @@ def task(environment: dict[str, str], folder: Path, death: Death, *, an_hour_on:
 
 _processes = multiprocessing.get_context("forkserver")
 # Whatever is installed; Python 3.11 finds nothing else there.
-_processes.set_forkserver_preload(["pytest", "uvicorn", "service.web.app", "service.demo.emulators", "service.job"])
+_processes.set_forkserver_preload(["pytest", "uvicorn", "service.web.app", "service.demo.storage", "service.job"])
 
 
 @dataclass

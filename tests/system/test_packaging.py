@@ -85,6 +85,8 @@ def test_the_demo_stays_out_of_the_image() -> None:
     rules = (ROOT / ".dockerignore").read_text().splitlines()
     # The last rule that fits decides.
     assert rules.index("*") < rules.index("!service") < rules.index("service/demo")
+    # Without the option, uv installs the demo's packages.
+    assert "uv sync --locked --no-default-groups " in (ROOT / "Dockerfile").read_text()
 
 
 def test_the_top_level_holds_only_what_belongs_there() -> None:

@@ -3,7 +3,7 @@
 import http.client
 from urllib.parse import urlsplit
 
-from service.demo.emulators import service_process
+from service.demo.processes import service_process
 from tests.support.browser import BROWSER, Html
 
 

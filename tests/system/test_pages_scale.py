@@ -21,7 +21,8 @@ import httpx
 import pytest
 
 from service.bootstrap import build
-from service.demo.emulators import free_port, local_client, make_bucket, storage_emulator, upload
+from service.demo.network import free_port, local_client
+from service.demo.storage import make_bucket, storage_emulator, upload
 from service.settings import Settings
 from service.web.app import create_app
 from tests.support.browser import BROWSER, Html, serving

@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from service.bootstrap import Service, build
-from service.demo.emulators import local_client, upload
+from service.demo.network import local_client
+from service.demo.storage import upload
 from service.job import run as run_job
 from service.runs.request import RunRequest
 from service.settings import Settings

@@ -17,7 +17,9 @@ import httpx
 import pytest
 from PIL import Image
 
-from service.demo.emulators import ServiceProcess, list_objects, local_client, log_end, service_process
+from service.demo.network import local_client
+from service.demo.processes import ServiceProcess, log_end, service_process
+from service.demo.storage import list_objects
 from service.memory import decoding_budget, memory_limit
 from tests.conftest import Put
 from tests.support.pictures import encoded

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from structlog.contextvars import get_contextvars
 
-from service.demo.emulators import service_process
+from service.demo.processes import service_process
 from tests.conftest import Put, Serve
 from tests.support.pictures import jpeg
 from tests.support.proxy import Proxy

@@ -23,7 +23,8 @@ from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricR
 from PIL import Image
 from structlog.testing import capture_logs
 
-from service.demo.emulators import free_port, service_process
+from service.demo.network import free_port
+from service.demo.processes import service_process
 from service.errors import StorageUnavailable, WrongSettings
 from service.events import ObjectFinalized
 from service.images.spec import Box, ThumbnailSpec

@@ -20,7 +20,7 @@ from service.web import rendering
     ],
 )
 def test_sizes_have_a_binary_unit(size: int, text: str) -> None:
-    assert rendering._size(size) == text
+    assert rendering.format_size(size) == text
 
 
 @pytest.mark.parametrize(

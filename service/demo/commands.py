@@ -1,26 +1,25 @@
-"""How each door of the running service is called: commands to paste into a shell."""
+"""Commands to paste into a shell: one for each door of the running service."""
 
 import json
 import shlex
 import sys
 from collections.abc import Mapping
 
-from service.demo.console import printable
-from service.demo.deliveries import finalized_event
-from service.demo.emulators import address_of, list_objects
+from service.demo.doors import finalized_event
+from service.demo.storage import address_of, list_objects
+from service.demo.terminal import heading, line, printable
 from service.demo.world import BUCKET, FOLDER, World, settings_for
 
 
-def print_invitation(world: World) -> None:
-    """Print the addresses of what runs, and a command for each door."""
-    console = world.console
+def print_commands(world: World) -> None:
+    """Print the addresses of the running parts, and a command for each door."""
     source = list_objects(world.storage, BUCKET, f"{FOLDER}/")[0]
     url = world.service.url
-    console.heading("Everything keeps running until Ctrl-C")
-    console.line(f"  pages    {url}/")
-    console.line(f"  API      {url}/docs")
-    console.line(f"  bucket   {world.storage}/storage/v1/b/{BUCKET}/o")
-    console.line(f"  log      {world.service.log}")
+    heading("Everything keeps running until Ctrl-C")
+    line(f"  pages    {url}/")
+    line(f"  API      {url}/docs")
+    line(f"  bucket   {world.storage}/storage/v1/b/{BUCKET}/o")
+    line(f"  log      {world.service.log}")
     as_json = {"Content-Type": "application/json"}
     again = json.dumps({"overwrite": True}).encode()
     commands = [
@@ -31,8 +30,8 @@ def print_invitation(world: World) -> None:
         ("The first of two tasks of a job", _job(world.storage)),
     ]
     for what, command in commands:
-        console.line(f"\n  # {printable(what)}\n  {command}")
-    console.line()
+        line(f"\n  # {printable(what)}\n  {command}")
+    line()
 
 
 def _post(url: str, headers: Mapping[str, str], body: bytes) -> str:
