@@ -1,6 +1,6 @@
-"""The gcloud commands of README.md and cloudbuild.yaml, and gcloud's own parser to hold them against.
+"""Find the gcloud commands in Markdown pages and cloudbuild.yaml, and check them with gcloud's own parser.
 
-The parser is that of the installed gcloud, in a process of its own, which is told to parse and never to run anything.
+The parser is the installed gcloud's, in a process of its own. It only parses; it never runs a command.
 """
 
 import json
@@ -40,11 +40,14 @@ _VARIABLE = re.compile(r"\$\{(\w+)\}|\$(\w+)")
 _ASSIGNMENT = re.compile(r"^([A-Za-z_]\w*)=(\S*)$", re.MULTILINE)
 _ENDS = frozenset({"|", "||", "&", "&&", ";", ">", ">>", "<", "2>"})
 _ELSE = "stand-in"
-"""For what only the cloud knows."""
+"""The value of a variable or a substitution that only the cloud knows."""
 
 
-def commands_of_readme(text: str) -> list[list[str]]:
-    """Every gcloud command of the shell blocks, also those within other commands, as words without the first."""
+def commands_of_page(text: str) -> list[list[str]]:
+    """Return each gcloud command of the shell blocks of a Markdown page, as words without the first.
+
+    Commands inside other commands count, too.
+    """
     blocks = "\n".join(re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
     values: dict[str, str] = {}
     for name, value in _ASSIGNMENT.findall(blocks):
@@ -53,7 +56,7 @@ def commands_of_readme(text: str) -> list[list[str]]:
 
 
 def commands_of_build(text: str) -> list[list[str]]:
-    """The gcloud commands of the steps of a Cloud Build file, as words without the first."""
+    """Return the gcloud commands of the steps of a Cloud Build file, as words without the first."""
     build: dict[str, Any] = yaml.safe_load(text)
     known = {"PROJECT_ID": "my-project", "BUILD_ID": "00000000-0000-0000-0000-000000000000"}
     # Twice: the defaults refer to the project.
@@ -66,7 +69,7 @@ def commands_of_build(text: str) -> list[list[str]]:
 
 
 def _lines(script: str) -> list[str]:
-    """Logical lines; quotes may go over several."""
+    """Return the logical lines of a script; a quoted text may span several physical ones."""
     lines: list[str] = []
     open_line = ""
     for line in script.replace("\\\n", " ").splitlines():
@@ -106,7 +109,11 @@ def _filled(text: str, values: Mapping[str, str]) -> str:
 
 
 def refusals(commands: Sequence[Sequence[str]]) -> list[str] | None:
-    """What gcloud's parser says against each command, nothing where it takes it; None where gcloud is not installed."""
+    """Return why gcloud's parser refuses each command; an empty text if it accepts it.
+
+    Returns:
+        None if gcloud is not installed.
+    """
     gcloud = shutil.which("gcloud")
     if gcloud is None:
         return None

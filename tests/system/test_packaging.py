@@ -23,7 +23,7 @@ BUILD = (ROOT / "cloudbuild.yaml").read_text()
 
 
 def instructions() -> Iterator[tuple[str, str]]:
-    """What the Dockerfile says, one instruction at a time, continuation lines joined."""
+    """Yield the instructions of the Dockerfile, with continuation lines joined."""
     text = re.sub(r"^\s*#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
     for line in text.replace("\\\n", " ").splitlines():
         if line.strip():

@@ -1,4 +1,4 @@
-"""README.md's table of permissions, proven: what it names is used, and without it that door fails, and no other."""
+"""The documented table of permissions: each door uses what the table names, and fails without it."""
 
 import asyncio
 import re
@@ -22,7 +22,7 @@ from tests.support.pictures import jpeg
 from tests.support.proxy import Fault, Proxy
 from tests.web.test_app import deliver
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+PAGE = (Path(__file__).resolve().parents[2] / ".readme" / "operating.md").read_text()
 HOUR = "20251203T15Z"
 YES, NO = "✓", "\N{EN DASH}"
 PERMISSIONS = ("input list", "input get", "output list", "output get", "output create", "output delete")
@@ -30,11 +30,11 @@ SMALL = jpeg(16, 12)
 
 
 def documented() -> dict[str, set[str]]:
-    """The table: what is done, and which permissions that takes."""
+    """Read the table: the permissions that each action takes."""
     head = "| what is done | " + " | ".join(PERMISSIONS) + " |"
-    assert head in README, "the table of permissions begins otherwise"
+    assert head in PAGE, "the table of permissions begins otherwise"
     rows = {}
-    for line in README.partition(head)[2].splitlines()[2:]:
+    for line in PAGE.partition(head)[2].splitlines()[2:]:
         if not line.startswith("|"):
             break
         what, *cells = (cell.strip() for cell in line.strip("|").split("|"))
@@ -47,7 +47,7 @@ TABLE = documented()
 
 
 class Iam:
-    """Storage that knows permissions: counts which are used, and refuses one."""
+    """Storage with permissions: counts the ones that are used, and refuses one."""
 
     def __init__(self, emulator: str, bucket: str, proxy: Proxy) -> None:
         self.used: Counter[str] = Counter()
@@ -82,7 +82,7 @@ def iam(emulator: str, bucket: str, proxy: Proxy) -> Iterator[Iam]:
 
 
 class World:
-    """The service, and images to ask it for; `number` sets what one test does apart from what it did before."""
+    """The service and its images; `number` gives each round of a test a folder of its own."""
 
     def __init__(self, client: httpx.Client, service: Service, emulator: str, bucket: str) -> None:
         self.client = client
@@ -115,7 +115,7 @@ class World:
 
 
 Act = Callable[[], bool]
-"""Does it, and returns whether it worked."""
+"""Does something and returns True if it worked."""
 
 
 def new_event(world: World) -> Act:
@@ -210,7 +210,7 @@ TRIED = {
     # A report replaces the one before it where it may, and has a name of its own where it may not.
     "`/run`, the job: images that have no thumbnail": {"output delete"},
 }
-"""What is tried beyond what the table names, and is done without where it is refused."""
+"""Permissions that are used if granted, and done without if refused; the table does not name them."""
 
 
 def test_the_table_names_what_is_proven_here() -> None:
