@@ -17,7 +17,8 @@ from service.runs.status import RunList, RunStatus
 from service.settings import Settings
 from service.telemetry import metrics
 from service.thumbnailer import Result
-from service.web.app import ErrorAnswer, EventAnswer
+from service.web.answers import ErrorAnswer
+from service.web.events import EventAnswer
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"

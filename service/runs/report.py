@@ -137,8 +137,10 @@ class Report:
 
     @property
     def task_total(self) -> int | None:
-        """Images of the task's chunk, as planned; None if that is not known."""
-        return self.plan.sizes[self.params.chunk.index] or None if self.plan and self.plan.sizes else None
+        """Images of the task's chunk; None if that is not known yet."""
+        if self.plan and self.plan.sizes:
+            return self.plan.sizes[self.params.chunk.index] or None
+        return self._so_far.discovered if self.listed_all else None
 
     @property
     def state(self) -> State:

@@ -155,7 +155,7 @@ def job(world: World) -> Act:
 def run_over_what_is_there(world: World) -> Act:
     world.put()
     assert world.run(timestamp=HOUR)
-    return lambda: world.run(timestamp=HOUR, run_id=f"again-{world.number}", overwrite=True)
+    return lambda: world.run(timestamp=HOUR, overwrite=True)
 
 
 def run_over_a_replaced_original(world: World) -> Act:
