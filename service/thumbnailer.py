@@ -111,13 +111,6 @@ class _Write(Enum):
     """The name holds an object of another source."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Placed:
-    location: ObjectLocation
-    written: bool
-    renamed: bool
-
-
 class Thumbnailer:
     """Makes the thumbnails of one image at a time; threads may share it."""
 
@@ -131,16 +124,7 @@ class Thumbnailer:
         cache_control: str | None = None,
         metrics: Metrics = OFF,
     ) -> None:
-        """Assemble; ask nothing of the store.
-
-        Args:
-            store: holds sources and thumbnails.
-            selection: decides which objects are sources.
-            outputs: the thumbnails to make of each source.
-            limits: what is refused, and what may be used at once.
-            cache_control: the `Cache-Control` of each thumbnail.
-            metrics: told the time and bytes of each image and what is written; callers count the outcomes.
-        """
+        """Assemble; ask nothing of the store. The metrics are told all but the outcomes, which callers count."""
         self.outputs = tuple(outputs)
         self._store = store
         self._selection = selection
@@ -243,15 +227,14 @@ class Thumbnailer:
                     ]
         except ImageRejected as error:
             return self._rejected(source.location, error, bytes_read)
+        written = [picture for picture, (_, write, _) in zip(pictures, placed, strict=True) if write is _Write.WRITTEN]
         return Outcome(
-            Result.CREATED if any(place.written for place in placed) else Result.SKIPPED,
+            Result.CREATED if written else Result.SKIPPED,
             source.location,
-            tuple(place.location for place in placed),
-            renamed=any(place.renamed for place in placed),
+            tuple(target for target, _, _ in placed),
+            renamed=any(renamed for _, _, renamed in placed),
             bytes_read=bytes_read,
-            bytes_written=sum(
-                len(picture.data) for picture, place in zip(pictures, placed, strict=True) if place.written
-            ),
+            bytes_written=sum(len(picture.data) for picture in written),
         )
 
     def _bytes_held(self, source: StoredObject) -> int:
@@ -276,13 +259,16 @@ class Thumbnailer:
 
     def _place(
         self, source: StoredObject, hour: Hour, folder: OutputFolder, picture: Thumbnail, *, overwrite: bool
-    ) -> _Placed:
-        """Write under the plain name, or under the source's own variant of it if another source holds that."""
+    ) -> tuple[ObjectLocation, _Write, bool]:
+        """Write under the plain name, or under the source's own variant of it if another source holds that.
+
+        Return the name, what became of the write, and if the name is the variant.
+        """
         for distinct in (False, True):
             target = folder.thumbnail(source.location, hour, picture.new_extension, distinct=distinct)
             write = self._write(source, target, picture, overwrite=overwrite)
             if write is not _Write.NAME_TAKEN:
-                return _Placed(target, write is _Write.WRITTEN, renamed=distinct)
+                return target, write, distinct
         raise NoFreeName(f"{target} and the plain name are both held by objects of other sources; move them away")
 
     def _write(self, source: StoredObject, target: ObjectLocation, picture: Thumbnail, *, overwrite: bool) -> _Write:

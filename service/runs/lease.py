@@ -51,10 +51,7 @@ class Lease:
     def __init__(self, store: ObjectStore, folder: FolderLocation, task_index: int) -> None:
         """Assemble; ask nothing of the store.
 
-        Args:
-            store: holds the lease.
-            folder: of the run.
-            task_index: of this task. An attempt at it goes on with the lease of the attempt before.
+        An attempt at the same task goes on with the lease of the attempt before.
         """
         self._store = store
         self._folder = folder
@@ -66,8 +63,7 @@ class Lease:
 
     def acquire(self) -> bool:
         """Take the lease; return False if another task holds it."""
-        name = f"{self._folder.prefix}planning-{self._number:05}.json"
-        location = ObjectLocation(self._folder.bucket, name)
+        location = self._folder / f"planning-{self._number:05}.json"
         if create_if_absent(self._store, location, {"task_index": self._task_index}, {HOLDER_KEY: self._holder}):
             self._lapses_at = time.monotonic() + LEASE_SECONDS / 4
             return True

@@ -15,12 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.bootstrap import Service
 from service.errors import InvalidValue, ObjectNotFound, ShuttingDown
-from service.naming import BOOKKEEPING_FOLDER, Hour
+from service.naming import Hour
 from service.process import Stop
 from service.runs.lease import HOLDER_KEY, Lease, create_if_absent
 from service.runs.partition import Boundary, Chunk, NameSample, range_between
 from service.runs.request import RunParameters
-from service.storage.addresses import FolderLocation, NameRange, ObjectLocation
+from service.storage.addresses import NameRange
 from service.storage.base import StoredObject
 
 PLAN_NAME = "plan.json"
@@ -32,11 +32,6 @@ _LONGEST_POLL_SECONDS = 5.0
 """Between two looks for another task's plan."""
 
 log = structlog.get_logger()
-
-
-def folder_of_run(bucket: str, run_id: str) -> FolderLocation:
-    """Return the folder of a run's plan and reports."""
-    return FolderLocation(bucket, f"{BOOKKEEPING_FOLDER}{run_id}/")
 
 
 class Plan(BaseModel):
@@ -58,13 +53,7 @@ class Plan(BaseModel):
 
     @classmethod
     def of(cls, params: RunParameters, total: int | None = None, boundaries: Sequence[Boundary] = ()) -> Self:
-        """Make the plan of a run.
-
-        Args:
-            params: of the run.
-            total: images of the folder, if they were counted.
-            boundaries: between the chunks.
-        """
+        """Make the plan of a run whose folder has `total` images, if they were counted, split at the boundaries."""
         positions = [] if total is None else [0, *(boundary.position for boundary in boundaries), total]
         return cls(
             run_id=params.run_id,
@@ -111,7 +100,7 @@ def read_plan(params: RunParameters, service: Service) -> Plan | None:
     Raises:
         InvalidValue: it is a plan for something else, or cannot be read.
     """
-    location = _location(params, service)
+    location = params.run_folder / PLAN_NAME
     try:
         data = service.store.read(service.store.stat(location), _MAX_PLAN_BYTES)
     except ObjectNotFound:
@@ -132,12 +121,7 @@ def obtain_plan(
 ) -> Plan:
     """Make the plan of a run that had none, or wait for the task that makes it.
 
-    Args:
-        params: of the run.
-        service: has the store.
-        lease: of a run of many tasks.
-        objects: the whole folder; None if another task holds the lease.
-        stop: ends the planning.
+    A run of many tasks has a lease. `objects` lists the whole folder; None if another task holds the lease.
 
     Raises:
         ShuttingDown: the run is to stop.
@@ -178,7 +162,7 @@ def _agree(plan: Plan, params: RunParameters, service: Service) -> Plan:
     metadata = {HOLDER_KEY: f"task {params.chunk.index}", "tasks": str(plan.task_count)}
     if plan.total is not None:
         metadata["total"] = str(plan.total)
-    if create_if_absent(service.store, _location(params, service), plan.model_dump(), metadata):
+    if create_if_absent(service.store, params.run_folder / PLAN_NAME, plan.model_dump(), metadata):
         log.info("run planned", run_id=plan.run_id, total=plan.total, task_count=plan.task_count)
         return plan
     return read_plan(params, service) or plan
@@ -231,8 +215,3 @@ def _exact(
         # Objects that came and went meanwhile may not turn the order round.
         exact += [Boundary(each.position, max(each.name, exact[-1].name if exact else "")) for each in group]
     return exact
-
-
-def _location(params: RunParameters, service: Service) -> ObjectLocation:
-    folder = folder_of_run(service.settings.destination_bucket, params.run_id)
-    return ObjectLocation(folder.bucket, folder.prefix + PLAN_NAME)

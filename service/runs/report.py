@@ -87,6 +87,9 @@ class Counts(BaseModel):
     bytes_read: int = 0
     bytes_written: int = 0
 
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts.model_validate({name: getattr(self, name) + getattr(other, name) for name in Counts.model_fields})
+
 
 class RunReport(Counts, RunIdentity):
     """The answer of a run."""
@@ -115,7 +118,8 @@ class Report:
         """Start at nothing."""
         self.params = params
         self.plan: Plan | None = None
-        """The plan, once there is one."""
+        self.listed_all = False
+        """All images of the chunk were listed."""
         self.ended = False
         self._settings = service.settings
         self._metrics = service.metrics
@@ -132,8 +136,6 @@ class Report:
             elapsed_seconds=0,
         )
         self._to_make: defaultdict[str, OfType] = defaultdict(OfType)
-        self.listed_all = False
-        """All images of the chunk were listed."""
 
     @property
     def task_total(self) -> int | None:
@@ -178,17 +180,16 @@ class Report:
             if outcome.renamed:
                 so_far.renamed += 1
                 _append(so_far.renames, Renamed(source=source, thumbnail=", ".join(map(str, outcome.thumbnails))))
-            match outcome.result:
-                case Result.CREATED:
-                    so_far.created += 1
-                case Result.SKIPPED:
-                    so_far.skipped += 1
-                case Result.REJECTED:
-                    so_far.rejected += 1
-                    _append(so_far.rejections, Problem(source=source, code=outcome.code, reason=outcome.reason))
-                case Result.FAILED:
-                    so_far.failed += 1
-                    _append(so_far.failures, Problem(source=source, code=outcome.code, reason=outcome.reason))
+            if outcome.result is Result.CREATED:
+                so_far.created += 1
+            elif outcome.result is Result.SKIPPED:
+                so_far.skipped += 1
+            elif outcome.result is Result.REJECTED:
+                so_far.rejected += 1
+                _append(so_far.rejections, Problem(source=source, code=outcome.code, reason=outcome.reason))
+            else:
+                so_far.failed += 1
+                _append(so_far.failures, Problem(source=source, code=outcome.code, reason=outcome.reason))
 
     def add_to_estimate(self, source: StoredObject) -> None:
         """Count an image that a dry run would make."""
@@ -230,38 +231,12 @@ def _append(items: list[_Item], item: _Item) -> None:
         items.append(item)
 
 
-class Made(BaseModel):
-    """What attempts have made."""
-
-    created: int = 0
-    renamed: int = 0
-    bytes_read: int = 0
-    bytes_written: int = 0
-
-    def __add__(self, other: "Made | Counts") -> "Made":
-        return Made.model_validate({name: getattr(self, name) + getattr(other, name) for name in Made.model_fields})
-
-
-class Summary(Counts):
-    """The figures of a task's report."""
-
-    state: State
-    attempt: int = Field(description="0 for the first.")
-    started: datetime
-    updated: datetime
-    quiet_after: datetime = Field(description="A task that is at work has written again by then.")
-    images_per_second: float = Field(description="Since the report before.")
-    listed_all: bool = Field(default=False, description="`discovered` grows no more.")
-    has_error: bool
-    made_before: Made = Field(Made(), description="By earlier attempts at the same chunk.")
-
-
 class Attempt(BaseModel):
     """One attempt at a task, and the attempts before it."""
 
-    attempt: int
+    attempt: int = Field(description="0 for the first.")
     started: datetime
-    made_before: Made = Made()
+    made_before: Counts = Field(Counts(), description="By earlier attempts at the same chunk.")
     overwrite_before: datetime | None = Field(None, description="With `overwrite`: older thumbnails are made again.")
 
     @classmethod
@@ -287,15 +262,20 @@ class Attempt(BaseModel):
         return self.overwrite_before == self.started
 
 
-class TaskReport(RunReport, Attempt):
-    """A task's report as it is stored."""
+class Summary(Counts, Attempt):
+    """The figures of a task's report."""
 
     state: State
     updated: datetime
-    quiet_after: datetime
-    images_per_second: float
-    listed_all: bool = False
+    quiet_after: datetime = Field(description="A task that is at work has written again by then.")
+    images_per_second: float = Field(description="Since the report before.")
+    listed_all: bool = Field(default=False, description="`discovered` grows no more.")
+    has_error: bool = False
+
+
+class TaskReport(RunReport, Summary):
+    """A task's report as it is stored."""
 
     def summary(self) -> Summary:
         """Return its figures alone."""
-        return Summary(has_error=self.error is not None, **self.model_dump(include={*Summary.model_fields}))
+        return Summary(**{name: getattr(self, name) for name in Summary.model_fields})

@@ -16,7 +16,7 @@ from service.errors import ObjectNotFound, PermissionMissing, ServiceError
 from service.runs.partition import Chunk
 from service.runs.report import Attempt, Report, RunReport, TaskReport
 from service.runs.request import RunParameters
-from service.storage.addresses import FolderLocation, NameRange, ObjectLocation
+from service.storage.addresses import NameRange, ObjectLocation
 from service.storage.base import ObjectStore
 
 SUMMARY_KEY = "thumbnail-task"
@@ -45,18 +45,18 @@ def seconds_between_reports(tasks: int) -> float:
     return min(max(_SHORTEST_SECONDS, tasks / 100), _LONGEST_SECONDS)
 
 
-def previous_report(params: RunParameters, store: ObjectStore, folder: FolderLocation) -> TaskReport | None:
+def previous_report(params: RunParameters, store: ObjectStore) -> TaskReport | None:
     """Return the last report of an earlier attempt at this chunk; None if there is none that can be read.
 
     Raises:
         RetryLater: storage did not say.
     """
-    location = ObjectLocation(folder.bucket, folder.prefix + report_name(params.chunk))
+    location = params.run_folder / report_name(params.chunk)
     stem = location.name.removesuffix(".json")
     try:
         # A report that could not be replaced has others beside it.
         names = NameRange(f"{stem}.", f"{stem}/")
-        latest = max(store.list_objects(folder, names), key=lambda report: report.created, default=None)
+        latest = max(store.list_objects(params.run_folder, names), key=lambda report: report.created, default=None)
         if latest is None:
             return None
         return TaskReport.model_validate_json(store.read(latest, _MAX_REPORT_BYTES))
@@ -89,19 +89,12 @@ class _Rate:
 class Reporter:
     """Keeps one task's report in storage until the block ends."""
 
-    def __init__(self, report: Report, attempt: Attempt, store: ObjectStore, folder: FolderLocation) -> None:
-        """Assemble; ask nothing of the store.
-
-        Args:
-            report: the task's. Its state and its snapshot are asked for.
-            attempt: this one at the task.
-            store: holds the reports.
-            folder: of the run.
-        """
+    def __init__(self, report: Report, attempt: Attempt, store: ObjectStore) -> None:
+        """Assemble; ask nothing of the store."""
         self._report = report
         self._attempt = attempt
         self._store = store
-        self._location = ObjectLocation(folder.bucket, folder.prefix + report_name(report.params.chunk))
+        self._location = report.params.run_folder / report_name(report.params.chunk)
         self._interval = seconds_between_reports(report.params.chunk.count)
         self._rate = _Rate()
         self._may_replace = True
@@ -136,6 +129,7 @@ class Reporter:
             **dict(self._attempt),
             state=state,
             listed_all=listed_all,
+            has_error=report.error is not None,
             updated=now,
             quiet_after=now + timedelta(seconds=_STALE_AFTER * self._interval),
             images_per_second=self._rate.update(report),

@@ -9,7 +9,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.errors import InvalidValue, OutsideFence
-from service.naming import Hour
+from service.naming import BOOKKEEPING_FOLDER, Hour
 from service.runs.partition import Chunk
 from service.settings import Settings
 from service.storage.addresses import FolderLocation
@@ -27,6 +27,11 @@ def check_run_id(run_id: str) -> str:
     if not _RUN_ID.fullmatch(run_id):
         raise InvalidValue("run_id", run_id, "is not 1 to 128 letters, digits, '.', '_' and '-'")
     return run_id
+
+
+def folder_of_run(bucket: str, run_id: str) -> FolderLocation:
+    """Return the folder of a run's plan and reports."""
+    return FolderLocation(bucket, f"{BOOKKEEPING_FOLDER}{run_id}/")
 
 
 class RunRequest(BaseModel):
@@ -51,6 +56,8 @@ class RunParameters:
     """The parameters of a run, complete and valid."""
 
     run_id: str
+    run_folder: FolderLocation
+    """Holds the plan and the reports."""
     folder: FolderLocation
     chunk: Chunk
     hour: Hour
@@ -71,11 +78,7 @@ class RunParameters:
     ) -> Self:
         """Complete a request: a field beats the settings, the settings beat the defaults.
 
-        Args:
-            request: the caller's.
-            settings: of the service.
-            default_hour: for a request without `timestamp`; None for the present hour.
-            door: the run came through it.
+        A request without `timestamp` gets the default hour, else the present one.
 
         Raises:
             InvalidValue: a field has a value that cannot be.
@@ -103,6 +106,7 @@ class RunParameters:
             check_run_id(run_id)
         return cls(
             run_id,
+            folder_of_run(settings.destination_bucket, run_id),
             folder,
             chunk,
             hour,

@@ -29,7 +29,7 @@ from service.naming import Hour
 from service.process import POLL_SECONDS, Stop
 from service.runs.existing import ExistingThumbnails, missing
 from service.runs.lease import Lease
-from service.runs.plan import Plan, folder_of_run, obtain_plan, read_plan
+from service.runs.plan import Plan, obtain_plan, read_plan
 from service.runs.report import GROWING_FIELDS, Attempt, Report, State, TaskReport
 from service.runs.reporter import Reporter, previous_report
 from service.runs.request import RunParameters
@@ -60,25 +60,23 @@ class Start:
 def preflight(params: RunParameters, service: Service, report: Report) -> Start | None:
     """Read the plan and the first page of the listing, so that a mistake shows before an answer has begun.
 
-    Returns:
-        None if storage does not do its part; the report says so.
+    Return None if storage does not do its part; the report says so.
 
     Raises:
         BucketNotFound: the bucket of the input does not exist.
         InvalidValue: the run was planned with something else than is asked for now.
     """
-    bucket = service.settings.destination_bucket
     plan = previous = lease = None
     try:
         if plan := read_plan(params, service):
             # A task that finds a plan may have been tried before.
-            previous = previous_report(params, service.store, folder_of_run(bucket, params.run_id))
+            previous = previous_report(params, service.store)
         elif params.chunk.count > 1 and not params.dry_run:
-            lease = Lease(service.store, folder_of_run(bucket, params.run_id), params.chunk.index)
+            lease = Lease(service.store, params.run_folder, params.chunk.index)
             if not lease.acquire():
                 return Start(lease=lease)
     except (RetryLater, StorageRefused) as error:
-        if isinstance(error, BucketNotFound) and bucket == params.folder.bucket:
+        if isinstance(error, BucketNotFound) and params.run_folder.bucket == params.folder.bucket:
             raise
         _end_early(report, error)
         return None
@@ -96,16 +94,11 @@ def preflight(params: RunParameters, service: Service, report: Report) -> Start 
 def run_task(params: RunParameters, service: Service, start: Start, report: Report, stop: Stop) -> None:
     """Thumbnail all images of the task's chunk; return when none is in flight any more.
 
-    Args:
-        params: of the run.
-        service: does the work.
-        start: see `preflight`.
-        report: counts; it also says why the run ended early, if it did.
-        stop: once it is set, no further image is taken, and images in flight get `Shutdown.images` seconds.
+    The report counts, and says why the run ended early, if it did. Once `stop` is set, no further image is taken, and
+    images in flight get `Shutdown.images` seconds.
     """
     attempt = Attempt.after(start.previous, params)
-    folder = folder_of_run(service.settings.destination_bucket, params.run_id)
-    with nullcontext() if params.dry_run else Reporter(report, attempt, service.store, folder):
+    with nullcontext() if params.dry_run else Reporter(report, attempt, service.store):
         try:
             plan = start.plan or obtain_plan(params, service, start.lease, start.objects, stop)
             report.plan = plan

@@ -16,9 +16,10 @@ from pydantic import BaseModel, Field, ValidationError
 from service.errors import ObjectNotFound
 from service.naming import BOOKKEEPING_FOLDER
 from service.runs.partition import Chunk
-from service.runs.plan import PLAN_NAME, Plan, folder_of_run
-from service.runs.report import LIST_LIMIT, Problem, State, Summary, TaskReport
+from service.runs.plan import PLAN_NAME, Plan
+from service.runs.report import LIST_LIMIT, Counts, Problem, State, Summary, TaskReport
 from service.runs.reporter import SUMMARY_KEY, report_name
+from service.runs.request import folder_of_run
 from service.storage.addresses import FolderLocation
 from service.storage.base import ObjectStore, StoredObject
 
@@ -151,18 +152,17 @@ def run_status(store: ObjectStore, bucket: str, run_id: str) -> RunStatus:
     folder = folder_of_run(bucket, run_id)
     plan_object: StoredObject | None = None
     latest: dict[int, tuple[StoredObject, Summary]] = {}
-    found = False
-    for item in store.list_objects(folder):
-        found = True
-        name = item.location.name.removeprefix(folder.prefix)
+    objects = list(store.list_objects(folder))
+    if not objects:
+        raise ObjectNotFound(f"there is no run {run_id!r} in {FolderLocation(bucket, BOOKKEEPING_FOLDER)}")
+    for stored in objects:
+        name = stored.location.name.removeprefix(folder.prefix)
         if name == PLAN_NAME:
-            plan_object = item
-        elif (summary := _summary(item)) and (index := _task_index(name)) is not None:
+            plan_object = stored
+        elif (summary := _summary(stored)) and (index := _task_index(name)) is not None:
             known = latest.get(index)
             if known is None or known[1].updated <= summary.updated:
-                latest[index] = (item, summary)
-    if not found:
-        raise ObjectNotFound(f"there is no run {run_id!r} in {FolderLocation(bucket, BOOKKEEPING_FOLDER)}")
+                latest[index] = (stored, summary)
     status = RunStatus(run_id=run_id, state="planning")
     summaries = [summary for _, summary in latest.values()]
     _add_up(status, summaries)
@@ -175,21 +175,19 @@ def run_status(store: ObjectStore, bucket: str, run_id: str) -> RunStatus:
 
 
 def _add_up(status: RunStatus, summaries: Sequence[Summary]) -> None:
+    made = sum((summary.made_before + summary for summary in summaries), Counts())
+    now = sum(summaries, Counts())
+    for field in ("created", "renamed", "bytes_read", "bytes_written"):
+        setattr(status, field, getattr(made, field))
+    for field in ("rejected", "failed", "passed_over"):
+        setattr(status, field, getattr(now, field))
     for summary in summaries:
-        made = summary.made_before + summary
-        status.created += made.created
-        status.renamed += made.renamed
-        status.bytes_read += made.bytes_read
-        status.bytes_written += made.bytes_written
         status.skipped += max(0, summary.skipped - summary.made_before.created)
-        status.rejected += summary.rejected
-        status.failed += summary.failed
-        status.passed_over += summary.passed_over
         # An attempt that has just begun has not looked yet at what the attempts before it have made.
         settled = summary.created + summary.skipped + summary.rejected
         status.done += settled if summary.state in _ENDED else max(settled, summary.made_before.created)
         status.attempts += summary.attempt + 1
-        status.updated = max(status.updated or summary.updated, summary.updated)
+    status.updated = max((summary.updated for summary in summaries), default=None)
 
 
 def _add_plan(status: RunStatus, stored: StoredObject, plan: Plan, summaries: Sequence[Summary]) -> None:
@@ -229,21 +227,19 @@ def _sort_tasks(status: RunStatus, latest: dict[int, tuple[StoredObject, Summary
 
 
 def _judge(status: RunStatus) -> None:
-    """Say what the run as a whole is at, by its tasks."""
+    """Set the state of the run by those of its tasks."""
     tasks = status.tasks
     if status.task_count is None:
-        # Whoever was to plan it has ended, or has gone quiet.
-        if (tasks.unfinished or tasks.quiet) and not tasks.running:
-            status.state = "unfinished"
-        return
-    if tasks.whole == status.task_count:
+        # Planning, unless the task that was to plan has ended or gone quiet.
+        status.state = "unfinished" if (tasks.unfinished or tasks.quiet) and not tasks.running else "planning"
+    elif tasks.whole == status.task_count:
         status.state = "whole"
     elif tasks.running or (tasks.not_started and not (tasks.quiet or tasks.unfinished)):
         status.state = "running"
+        if status.images_per_second and status.total is not None:
+            status.seconds_left = round((status.total - status.done) / status.images_per_second, 1)
     else:
         status.state = "unfinished"
-    if status.state == "running" and status.images_per_second and status.total is not None:
-        status.seconds_left = round((status.total - status.done) / status.images_per_second, 1)
 
 
 def _add_problems(status: RunStatus, store: ObjectStore, latest: dict[int, tuple[StoredObject, Summary]]) -> None:

@@ -68,6 +68,9 @@ class FolderLocation:
             raise InvalidValue(field, text, f"is longer than the {MAX_NAME_BYTES} bytes that a name may have")
         return cls(bucket, prefix)
 
+    def __truediv__(self, name: str) -> ObjectLocation:
+        return ObjectLocation(self.bucket, self.prefix + name)
+
     def __contains__(self, other: "ObjectLocation | FolderLocation") -> bool:
         """Return True if the object or the other folder is inside this folder."""
         name = other.name if isinstance(other, ObjectLocation) else other.prefix

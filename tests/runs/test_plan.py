@@ -13,7 +13,7 @@ from service.errors import InvalidValue, PermissionMissing, ServiceError, Shutti
 from service.process import Stop
 from service.runs.lease import Lease
 from service.runs.partition import NameSample, range_between
-from service.runs.plan import Plan, folder_of_run, obtain_plan, read_plan, split
+from service.runs.plan import Plan, obtain_plan, read_plan, split
 from service.runs.request import RunParameters, RunRequest
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange
 from service.storage.base import StoredObject
@@ -46,7 +46,7 @@ class Planner:
         self.service = make_service(store, executor, **({"thumbnail_sizes": shape} if shape else {}))
         request = RunRequest.model_validate({"task_index": index, "task_count": tasks, "run_id": "mine"} | fields)
         self.params = RunParameters.of(request, self.service.settings, HOUR)
-        self.lease = Lease(store, folder_of_run("photos", "mine"), index)
+        self.lease = Lease(store, self.params.run_folder, index)
 
     def planned(self) -> Plan | None:
         return read_plan(self.params, self.service)

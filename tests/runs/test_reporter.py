@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from service.errors import ObjectNotFound, PermissionMissing, ServiceError, StorageUnavailable
-from service.runs.report import LIST_LIMIT, Made, State, Summary, TaskReport
+from service.runs.report import LIST_LIMIT, Counts, State, Summary, TaskReport
 from service.runs.reporter import SUMMARY_KEY, seconds_between_reports
 from service.runs.request import RunRequest
 from service.runs.status import RunStatus, list_runs, run_status
@@ -195,7 +195,7 @@ def test_an_attempt_that_has_just_begun_does_not_hide_what_was_made_before(
             "state": State.WORKING,
             "created": 0,
             "assigned": 0,
-            "made_before": Made(created=10),
+            "made_before": Counts(created=10),
             "quiet_after": report.updated + timedelta(hours=1),
         }
     )

@@ -15,7 +15,7 @@ import pytest
 
 from service.process import Stop
 from service.runs.lease import Lease
-from service.runs.plan import Plan, folder_of_run, obtain_plan
+from service.runs.plan import Plan, obtain_plan
 from service.runs.request import RunParameters, RunRequest
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
 from service.storage.base import StoredObject
@@ -77,7 +77,7 @@ def planned(store: MadeUpStore, tasks: int) -> Plan:
     with ThreadPoolExecutor(8) as executor:
         service = make_service(store, executor)
         params = RunParameters.of(RunRequest(task_index=0, task_count=tasks), service.settings, HOUR)
-        lease = Lease(store, folder_of_run("photos", params.run_id), 0)
+        lease = Lease(store, params.run_folder, 0)
         assert lease.acquire()
         return obtain_plan(params, service, lease, store.list_objects(FENCE), Stop())
 
