@@ -42,15 +42,14 @@ class Service:
 
 
 def build(
-    settings: Settings, store: ObjectStore | None = None, stop: Stop | None = None, shutdown: Shutdown | None = None
+    settings: Settings,
+    store: ObjectStore | None = None,
+    *,
+    stop: Stop | None = None,
+    shutdown: Shutdown | None = None,
+    metrics: Metrics | None = None,
 ) -> Service:
-    """Assemble the service.
-
-    Args:
-        settings: checked ones.
-        store: instead of Cloud Storage.
-        stop: set once the process was told to end.
-        shutdown: instead of the usual budget of time.
+    """Assemble the service, of Cloud Storage and the usual parts unless others are given.
 
     Raises:
         CredentialsMissing: there are none for Cloud Storage.
@@ -59,7 +58,7 @@ def build(
     # Two connections more than images: for listings.
     connections = settings.concurrency + 2 + (PAGE_IMAGE_READS if settings.pages else 0)
     store = store or CloudStore(connections)
-    metrics = Metrics(meter_provider()) if settings.metrics else OFF
+    metrics = metrics or (Metrics(meter_provider()) if settings.metrics else OFF)
     selection = Selection(settings.input_folder, bucket, by_content=settings.image_detection == "content")
     outputs = [
         Output(

@@ -2,45 +2,17 @@ import pytest
 
 from service.errors import NameTaken, PermissionMissing, StorageRefused, StorageUnavailable
 from service.events import ObjectFinalized
-from service.images.spec import Box, ThumbnailSpec
-from service.naming import Hour, Layout, OutputFolder
-from service.selection import Selection
-from service.storage.addresses import FolderLocation, ObjectLocation
+from service.storage.addresses import ObjectLocation
 from service.storage.base import StoredObject
-from service.thumbnailer import Limits, Output, Result, Thumbnailer
+from service.thumbnailer import Result
+from tests.support.assembly import HOUR, make_thumbnailer
 from tests.support.memory_store import MemoryStore
 from tests.support.pictures import encoded, jpeg, opened, quadrants
-
-HOUR = Hour("20251203T15Z")
-FENCE = FolderLocation("photos", "in/")
 
 
 @pytest.fixture
 def store() -> MemoryStore:
     return MemoryStore("photos", "thumbs")
-
-
-def thumbnailer(
-    store: MemoryStore,
-    *,
-    fence: FolderLocation = FENCE,
-    bucket: str = "photos",
-    specs: tuple[ThumbnailSpec, ...] = (ThumbnailSpec(),),
-    layout: Layout = Layout.FLAT,
-    cache_control: str | None = None,
-    memory_budget: int = 100_000_000,
-    by_content: bool = False,
-) -> Thumbnailer:
-    outputs = [
-        Output(spec, OutputFolder(bucket, fence, layout, f"{spec.box}/" if len(specs) > 1 else "")) for spec in specs
-    ]
-    return Thumbnailer(
-        store,
-        Selection(fence, bucket, by_content=by_content),
-        outputs,
-        Limits(1_000_000, 10_000_000, memory_budget),
-        cache_control=cache_control,
-    )
 
 
 def event(found: StoredObject) -> ObjectFinalized:
@@ -49,7 +21,7 @@ def event(found: StoredObject) -> ObjectFinalized:
 
 def test_one_image_costs_one_read_and_one_write(store: MemoryStore) -> None:
     found = store.put("gs://photos/in/a/x.jpg", jpeg())
-    outcome = thumbnailer(store, cache_control="max-age=60").process(found, HOUR)
+    outcome = make_thumbnailer(store, cache_control="max-age=60").process(found, HOUR)
     assert outcome.result is Result.CREATED
     assert outcome.thumbnails == (ObjectLocation("photos", "20251203T15Z/x.jpg"),)
     assert store.calls == {"read": 1, "write": 1}
@@ -67,7 +39,7 @@ def test_one_image_costs_one_read_and_one_write(store: MemoryStore) -> None:
 
 def test_several_sizes_are_made_of_one_read(store: MemoryStore) -> None:
     found = store.put("gs://photos/in/a/x.jpg", jpeg())
-    outcome = thumbnailer(store, specs=(ThumbnailSpec(Box(100, 100)), ThumbnailSpec(Box(40, 20)))).process(found, HOUR)
+    outcome = make_thumbnailer(store, thumbnail_sizes="100x100,40x20").process(found, HOUR)
     assert [location.name for location in outcome.thumbnails] == [
         "20251203T15Z/100x100/x.jpg",
         "20251203T15Z/40x20/x.jpg",
@@ -78,7 +50,7 @@ def test_several_sizes_are_made_of_one_read(store: MemoryStore) -> None:
 
 def test_an_event_goes_to_the_hour_in_which_the_object_was_created(store: MemoryStore) -> None:
     found = store.put("gs://photos/in/x.jpg", jpeg())
-    outcome = thumbnailer(store).process_event(event(found))
+    outcome = make_thumbnailer(store).process_event(event(found))
     assert outcome.result is Result.CREATED
     assert str(outcome.thumbnails[0]) == "gs://photos/20251203T15Z/x.jpg"
     assert store.calls == {"read": 1, "write": 1}
@@ -86,7 +58,7 @@ def test_an_event_goes_to_the_hour_in_which_the_object_was_created(store: Memory
 
 def test_a_second_delivery_makes_nothing_new(store: MemoryStore) -> None:
     found = store.put("gs://photos/in/x.jpg", jpeg())
-    service = thumbnailer(store)
+    service = make_thumbnailer(store)
     service.process_event(event(found))
     first = store.held("gs://photos/20251203T15Z/x.jpg")
     assert service.process_event(event(found)).result is Result.SKIPPED
@@ -95,14 +67,16 @@ def test_a_second_delivery_makes_nothing_new(store: MemoryStore) -> None:
 
 def test_an_envelope_that_says_little_costs_one_look(store: MemoryStore) -> None:
     found = store.put("gs://photos/in/x.jpg", jpeg())
-    outcome = thumbnailer(store).process_event(ObjectFinalized(found.location, None, None))
+    outcome = make_thumbnailer(store).process_event(ObjectFinalized(found.location, None, None))
     assert outcome.result is Result.CREATED
     assert store.calls == {"stat": 1, "read": 1, "write": 1}
 
 
 def test_an_object_outside_the_fence_is_not_even_looked_at(store: MemoryStore) -> None:
     store.put("gs://photos/other/x.jpg", jpeg())
-    outcome = thumbnailer(store).process_event(ObjectFinalized(ObjectLocation("photos", "other/x.jpg"), None, None))
+    outcome = make_thumbnailer(store).process_event(
+        ObjectFinalized(ObjectLocation("photos", "other/x.jpg"), None, None)
+    )
     assert outcome.result is Result.IGNORED
     assert not store.calls
 
@@ -111,7 +85,7 @@ def test_the_event_of_an_object_that_is_gone_is_ignored(store: MemoryStore) -> N
     found = store.put("gs://photos/in/x.jpg", jpeg())
     store.delete("gs://photos/in/x.jpg")
     for late in (event(found), ObjectFinalized(found.location, found.generation, None)):
-        outcome = thumbnailer(store).process_event(late)
+        outcome = make_thumbnailer(store).process_event(late)
         assert outcome.result is Result.IGNORED
         assert "gone" in outcome.reason
     assert store.calls["write"] == 0
@@ -120,7 +94,7 @@ def test_the_event_of_an_object_that_is_gone_is_ignored(store: MemoryStore) -> N
 def test_the_event_of_an_older_generation_is_ignored_and_the_newer_one_replaces_its_thumbnail(
     store: MemoryStore,
 ) -> None:
-    service = thumbnailer(store)
+    service = make_thumbnailer(store)
     old = store.put("gs://photos/in/x.jpg", jpeg(400, 300))
     service.process_event(event(old))
     new = store.put("gs://photos/in/x.jpg", jpeg(300, 400))
@@ -133,21 +107,21 @@ def test_an_older_generation_never_replaces_a_newer_thumbnail(store: MemoryStore
     found = store.put("gs://photos/in/x.jpg", jpeg())
     newer = {"thumbnail-source": "gs://photos/in/x.jpg", "thumbnail-source-generation": "999"}
     store.put("gs://photos/20251203T15Z/x.jpg", b"newer", metadata=newer)
-    assert thumbnailer(store).process(found, HOUR, overwrite=True).result is Result.SKIPPED
+    assert make_thumbnailer(store).process(found, HOUR, overwrite=True).result is Result.SKIPPED
     assert store.held("gs://photos/20251203T15Z/x.jpg").data == b"newer"
 
 
 def test_other_settings_make_the_thumbnail_again(store: MemoryStore) -> None:
     found = store.put("gs://photos/in/x.jpg", jpeg())
-    thumbnailer(store).process(found, HOUR)
-    smaller = thumbnailer(store, specs=(ThumbnailSpec(Box(50, 50)),))
+    make_thumbnailer(store).process(found, HOUR)
+    smaller = make_thumbnailer(store, thumbnail_sizes="50x50")
     assert smaller.process(found, HOUR).result is Result.CREATED
     assert opened(store.held("gs://photos/20251203T15Z/x.jpg").data).size == (50, 38)
 
 
 def test_overwrite_makes_again_what_is_there(store: MemoryStore) -> None:
     found = store.put("gs://photos/in/x.jpg", jpeg())
-    service = thumbnailer(store)
+    service = make_thumbnailer(store)
     service.process(found, HOUR)
     first = store.held("gs://photos/20251203T15Z/x.jpg")
     assert service.process(found, HOUR).result is Result.SKIPPED
@@ -158,7 +132,7 @@ def test_overwrite_makes_again_what_is_there(store: MemoryStore) -> None:
 def test_a_second_source_of_one_name_gets_a_name_of_its_own_and_keeps_it(store: MemoryStore) -> None:
     one = store.put("gs://photos/in/a/x.jpg", jpeg(400, 300))
     two = store.put("gs://photos/in/b/x.jpg", jpeg(300, 400))
-    service = thumbnailer(store)
+    service = make_thumbnailer(store)
     assert not service.process(one, HOUR).renamed
     outcome = service.process(two, HOUR)
     assert outcome.renamed
@@ -174,16 +148,17 @@ def test_a_second_source_of_one_name_gets_a_name_of_its_own_and_keeps_it(store: 
 def test_an_object_that_is_no_thumbnail_is_never_overwritten(store: MemoryStore) -> None:
     found = store.put("gs://photos/in/x.jpg", jpeg())
     store.put("gs://photos/20251203T15Z/x.jpg", b"somebody's own")
-    assert thumbnailer(store).process(found, HOUR, overwrite=True).renamed
+    assert make_thumbnailer(store).process(found, HOUR, overwrite=True).renamed
     assert store.held("gs://photos/20251203T15Z/x.jpg").data == b"somebody's own"
 
 
 def test_where_the_variant_is_taken_too_the_image_is_rejected(store: MemoryStore) -> None:
     found = store.put("gs://photos/in/x.jpg", jpeg())
     store.put("gs://photos/20251203T15Z/x.jpg", b"somebody's own")
-    variant = OutputFolder("photos", FENCE, Layout.FLAT).thumbnail(found.location, HOUR, "", distinct=True)
+    (output,) = make_thumbnailer(store).outputs
+    variant = output.folder.thumbnail(found.location, HOUR, "", distinct=True)
     store.put(str(variant), b"this as well")
-    outcome = thumbnailer(store).process(found, HOUR)
+    outcome = make_thumbnailer(store).process(found, HOUR)
     assert (outcome.result, outcome.code) == (Result.REJECTED, "no_free_name")
     assert store.held(str(variant)).data == b"this as well"
 
@@ -200,7 +175,7 @@ def test_where_the_variant_is_taken_too_the_image_is_rejected(store: MemoryStore
 )
 def test_what_will_never_work_is_rejected_with_a_code_and_a_reason(store: MemoryStore, data: bytes, code: str) -> None:
     found = store.put("gs://photos/in/x.jpg", data)
-    outcome = thumbnailer(store).process(found, HOUR)
+    outcome = make_thumbnailer(store).process(found, HOUR)
     assert (outcome.result, outcome.code) == (Result.REJECTED, code)
     assert outcome.reason
     assert store.calls["write"] == 0
@@ -208,13 +183,13 @@ def test_what_will_never_work_is_rejected_with_a_code_and_a_reason(store: Memory
 
 @pytest.mark.parametrize("data", [b"", b"x" * 1_000_001])
 def test_what_the_size_alone_decides_is_rejected_unread(store: MemoryStore, data: bytes) -> None:
-    thumbnailer(store).process(store.put("gs://photos/in/x.jpg", data), HOUR)
+    make_thumbnailer(store).process(store.put("gs://photos/in/x.jpg", data), HOUR)
     assert store.calls["read"] == 0
 
 
 def test_a_name_too_long_for_its_thumbnail_is_rejected_unread(store: MemoryStore) -> None:
     found = store.put("gs://photos/in/" + "x" * 1020 + ".jpg", jpeg())
-    outcome = thumbnailer(store).process(found, HOUR)
+    outcome = make_thumbnailer(store).process(found, HOUR)
     assert (outcome.result, outcome.code) == (Result.REJECTED, "no_free_name")
     assert store.calls["read"] == 0
 
@@ -222,7 +197,7 @@ def test_a_name_too_long_for_its_thumbnail_is_rejected_unread(store: MemoryStore
 def test_what_was_replaced_after_it_was_listed_is_made_of_the_newer_generation(store: MemoryStore) -> None:
     listed = store.put("gs://photos/in/x.jpg", jpeg(400, 300))
     newer = store.put("gs://photos/in/x.jpg", jpeg(300, 400))
-    assert thumbnailer(store).process(listed, HOUR).result is Result.CREATED
+    assert make_thumbnailer(store).process(listed, HOUR).result is Result.CREATED
     held = store.held("gs://photos/20251203T15Z/x.jpg")
     assert held.described.metadata["thumbnail-source-generation"] == str(newer.generation)
 
@@ -230,7 +205,7 @@ def test_what_was_replaced_after_it_was_listed_is_made_of_the_newer_generation(s
 def test_what_was_deleted_after_it_was_listed_is_rejected_as_gone(store: MemoryStore) -> None:
     listed = store.put("gs://photos/in/x.jpg", jpeg())
     store.delete("gs://photos/in/x.jpg")
-    outcome = thumbnailer(store).process(listed, HOUR)
+    outcome = make_thumbnailer(store).process(listed, HOUR)
     assert (outcome.result, outcome.code) == (Result.REJECTED, "source_gone")
 
 
@@ -239,12 +214,12 @@ def test_a_storage_failure_is_for_the_caller_to_retry(store: MemoryStore, kind: 
     found = store.put("gs://photos/in/x.jpg", jpeg())
     store.fault = lambda called, _: StorageUnavailable("down") if called == kind else None
     with pytest.raises(StorageUnavailable):
-        thumbnailer(store).process(found, HOUR)
+        make_thumbnailer(store).process(found, HOUR)
 
 
 def test_forbidden_to_write_is_for_the_caller_to_retry_unless_the_thumbnail_is_there(store: MemoryStore) -> None:
     found = store.put("gs://photos/in/x.jpg", jpeg())
-    service = thumbnailer(store)
+    service = make_thumbnailer(store)
     store.fault = lambda called, _: PermissionMissing("no") if called == "write" else None
     with pytest.raises(PermissionMissing):
         service.process(found, HOUR)
@@ -260,11 +235,11 @@ def test_a_name_that_others_keep_replacing_is_given_up_for_now(store: MemoryStor
     found = store.put("gs://photos/in/x.jpg", jpeg())
     store.fault = lambda called, _: NameTaken("busy") if called == "write" else None
     with pytest.raises(StorageUnavailable, match="keep replacing"):
-        thumbnailer(store).process(found, HOUR)
+        make_thumbnailer(store).process(found, HOUR)
 
 
 def test_nothing_the_service_wrote_is_ever_read(store: MemoryStore) -> None:
-    service = thumbnailer(store, fence=FolderLocation("photos"))
+    service = make_thumbnailer(store, input_folder="gs://photos")
     service.process(store.put("gs://photos/x.jpg", jpeg()), HOUR)
     store.calls.clear()
     for name in store.names("photos", "20251203T15Z/"):
@@ -274,7 +249,7 @@ def test_nothing_the_service_wrote_is_ever_read(store: MemoryStore) -> None:
 
 
 def test_each_guard_of_the_loop_holds_alone(store: MemoryStore) -> None:
-    service = thumbnailer(store, fence=FolderLocation("photos"))
+    service = make_thumbnailer(store, input_folder="gs://photos")
     stripped = store.put("gs://photos/20251203T15Z/x.jpg", jpeg())
     marked = store.put("gs://photos/moved/x.jpg", jpeg(), metadata={"thumbnail-source": "gs://photos/x.jpg"})
     assert service.process_event(event(stripped)).result is Result.IGNORED
@@ -285,28 +260,28 @@ def test_each_guard_of_the_loop_holds_alone(store: MemoryStore) -> None:
 
 def test_thumbnails_go_to_the_other_bucket_where_there_is_one(store: MemoryStore) -> None:
     found = store.put("gs://photos/in/a/x.jpg", jpeg())
-    outcome = thumbnailer(store, bucket="thumbs", layout=Layout.TREE).process(found, HOUR)
+    outcome = make_thumbnailer(store, output_bucket="thumbs", output_layout="tree").process(found, HOUR)
     assert str(outcome.thumbnails[0]) == "gs://thumbs/20251203T15Z/a/x.jpg"
 
 
 def test_a_picture_that_could_never_fit_into_memory_is_rejected_with_what_to_do(store: MemoryStore) -> None:
     found = store.put("gs://photos/in/x.png", encoded(quadrants(3000, 3000), "PNG"), "image/png")
-    outcome = thumbnailer(store, memory_budget=10 * 1024 * 1024).process(found, HOUR)
+    outcome = make_thumbnailer(store, memory_budget=10 * 1024 * 1024).process(found, HOUR)
     assert (outcome.result, outcome.code) == (Result.REJECTED, "picture_too_large")
     assert "MEMORY_BUDGET is 10 MiB; give the service more memory" in outcome.reason
-    assert thumbnailer(store).process(found, HOUR).result is Result.CREATED
+    assert make_thumbnailer(store).process(found, HOUR).result is Result.CREATED
 
 
 def test_what_storage_calls_wrong_when_looked_at_again_is_rejected(store: MemoryStore) -> None:
     listed = store.put("gs://photos/in/x.jpg", jpeg())
     store.delete("gs://photos/in/x.jpg")
     store.fault = lambda called, _: StorageRefused("no such name") if called == "stat" else None
-    outcome = thumbnailer(store).process(listed, HOUR)
+    outcome = make_thumbnailer(store).process(listed, HOUR)
     assert (outcome.result, outcome.code) == (Result.REJECTED, "storage_refused")
 
 
 def test_an_undecided_object_that_is_an_image_by_its_first_bytes_is_thumbnailed(store: MemoryStore) -> None:
-    service = thumbnailer(store, by_content=True)
+    service = make_thumbnailer(store, image_detection="content")
     picture = store.put("gs://photos/in/x", jpeg(), "application/octet-stream")
     text = store.put("gs://photos/in/y", b"text", "application/octet-stream")
     assert service.process_event(event(picture)).result is Result.CREATED
@@ -318,5 +293,5 @@ def test_what_storage_calls_wrong_when_its_first_bytes_are_read_is_rejected() ->
     store = MemoryStore("photos")
     found = store.put("gs://photos/in/x", b"what", "")
     store.fault = lambda kind, _: StorageRefused("no such name") if kind == "head" else None
-    outcome = thumbnailer(store, by_content=True).process(found, HOUR)
+    outcome = make_thumbnailer(store, image_detection="content").process(found, HOUR)
     assert (outcome.result, outcome.code) == (Result.REJECTED, "storage_refused")

@@ -26,14 +26,13 @@ from structlog.testing import capture_logs
 from service.errors import NameTaken, RetryLater, ServiceError, StorageUnavailable
 from service.events import ObjectFinalized
 from service.images.spec import ThumbnailSpec
-from service.naming import BOOKKEEPING_FOLDER, GENERATION_KEY, SOURCE_KEY, Hour, Layout, OutputFolder, is_output
+from service.naming import BOOKKEEPING_FOLDER, GENERATION_KEY, SOURCE_KEY, Hour, is_output
 from service.runs.report import RunReport
 from service.runs.request import RunRequest
-from service.selection import Selection
 from service.storage.addresses import FolderLocation, ObjectLocation
 from service.storage.base import StoredObject
-from service.thumbnailer import Limits, Outcome, Output, Result, Thumbnailer
-from tests.support.assembly import Task, finished, make_service
+from service.thumbnailer import Outcome, Result, Thumbnailer
+from tests.support.assembly import Task, finished, make_service, make_thumbnailer
 from tests.support.memory_store import EPOCH, MemoryStore
 from tests.support.pictures import encoded, opened
 
@@ -168,15 +167,6 @@ def check(store: WatchedStore, hours: Sequence[Hour] = (HOUR,)) -> None:
         for found in store.live():
             there = (str(found.location), found.generation) in made
             assert there == (store.colours[found.generation] is not None), f"{found}: {made}"
-
-
-def make_thumbnailer(store: MemoryStore) -> Thumbnailer:
-    return Thumbnailer(
-        store,
-        Selection(FENCE, "photos"),
-        [Output(SPEC, OutputFolder("photos", FENCE, Layout.FLAT))],
-        Limits(1_000_000, 10_000_000, 100_000_000),
-    )
 
 
 def event(found: StoredObject, *, bare: bool = False) -> ObjectFinalized:

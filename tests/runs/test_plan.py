@@ -42,8 +42,8 @@ class Planner:
     """One task that makes or waits for a plan, step by step."""
 
     def __init__(self, store: MemoryStore, executor: ThreadPoolExecutor, index: int = 0, tasks: int = 4,
-                 shape: str = "", **fields: str) -> None:  # fmt: skip
-        self.service = make_service(store, executor, **({"thumbnail_sizes": shape} if shape else {}))
+                 shape: str = "100x100", **fields: str) -> None:  # fmt: skip
+        self.service = make_service(store, executor, thumbnail_sizes=shape)
         request = RunRequest.model_validate({"task_index": index, "task_count": tasks, "run_id": "mine"} | fields)
         self.params = RunParameters.of(request, self.service.settings, HOUR)
         self.lease = Lease(store, self.params.run_folder, index)

@@ -1,7 +1,7 @@
 import itertools
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from threading import Event, Thread
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event, Lock, Thread, Timer
 from typing import Any
 
 import pytest
@@ -12,10 +12,14 @@ from service.errors import (
     BucketNotFound,
     PermissionMissing,
     RetryLater,
+    ShuttingDown,
     StorageUnavailable,
 )
+from service.process import Stop
+from service.runs.existing import BATCH
 from service.runs.report import LIST_LIMIT
 from service.runs.request import RunRequest
+from service.runs.runner import map_bounded
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange
 from service.storage.base import StoredObject
 from tests.support.assembly import Task, finished, make_service
@@ -79,6 +83,120 @@ def test_a_folder_is_thumbnailed_once(store: MemoryStore, executor: ThreadPoolEx
 
     third = finished(run(store, executor, RunRequest(overwrite=True)))
     assert (third.created, third.skipped) == (10, 0)
+
+
+def test_a_run_of_one_task_reads_its_first_image_after_the_first_page(executor: ThreadPoolExecutor) -> None:
+    listed_at_first_read: list[int] = []
+
+    class Listing(MemoryStore):
+        listed = 0
+
+        def list_objects(
+            self, folder: FolderLocation, names: NameRange = ALL_NAMES, *, glob: str | None = None
+        ) -> Iterator[StoredObject]:
+            for stored in super().list_objects(folder, names, glob=glob):
+                self.listed += folder == FENCE
+                yield stored
+
+        def read(self, stored: StoredObject, max_bytes: int) -> bytes:
+            if stored.location in FENCE:
+                listed_at_first_read.append(self.listed)
+            return super().read(stored, max_bytes)
+
+    store = Listing("photos")
+    for index in range(3 * BATCH):
+        store.put(f"gs://photos/in/{index:05}.jpg", SMALL if index == 0 else b"no image")
+    report = finished(run(store, executor))
+    assert (report.created, report.rejected, store.listed) == (1, 3 * BATCH - 1, 3 * BATCH)
+    assert listed_at_first_read[0] <= BATCH + 1
+
+
+class TestMapBounded:
+    """Each item once, bounded, whatever happens."""
+
+    @pytest.mark.parametrize("limit", [1, 3, 100])
+    def test_every_item_is_yielded_once_and_no_more_than_the_limit_are_under_way(self, limit: int) -> None:
+        most, inside, lock = 0, 0, Lock()
+
+        def call(item: int) -> int:
+            nonlocal most, inside
+            with lock:
+                inside += 1
+                most = max(most, inside)
+            with lock:
+                inside -= 1
+            return -item
+
+        with ThreadPoolExecutor(8) as executor:
+            ended = mapped(executor, call, range(200), limit=limit)
+        assert sorted((item, future.result()) for item, future in ended) == [(item, -item) for item in range(200)]
+        assert most <= limit
+
+    def test_an_exception_is_the_futures_and_the_others_go_on(self, executor: ThreadPoolExecutor) -> None:
+        ended = mapped(executor, lambda item: 1 // item, [1, 0, 1])
+        assert sorted(type(future.exception()).__name__ for _, future in ended) == [
+            "NoneType", "NoneType", "ZeroDivisionError",
+        ]  # fmt: skip
+
+    def test_items_that_end_by_an_exception_of_their_iterator_leave_none_in_flight(
+        self, executor: ThreadPoolExecutor
+    ) -> None:
+        def items() -> Iterator[int]:
+            yield from range(5)
+            raise StorageUnavailable("the second page did not come")
+
+        ended = lazily_mapped(executor, abs, items())
+        seen = [item for item, _ in itertools.islice(ended, 5)]
+        with pytest.raises(StorageUnavailable, match="second page"):
+            next(ended)
+        assert sorted(seen) == list(range(5))
+
+    def test_once_stopped_the_next_item_fails_and_no_further_one_is_taken(self, executor: ThreadPoolExecutor) -> None:
+        stop, taken = Stop(), []
+
+        def items() -> Iterator[int]:
+            for item in range(100):
+                taken.append(item)
+                yield item
+
+        outcomes = {}
+        for item, future in lazily_mapped(executor, abs, items(), limit=2, stop=stop):
+            outcomes[item] = future.exception()
+            stop.set()
+        assert sorted(outcomes) == taken
+        assert isinstance(outcomes[taken[-1]], ShuttingDown)
+        assert sum(error is not None for error in outcomes.values()) == 1
+
+    def test_what_hangs_when_the_grace_is_over_fails_and_is_not_yielded_again(self) -> None:
+        stop, go_on = Stop(), Event()
+        with ThreadPoolExecutor(2) as executor:
+            Timer(0.01, stop.set).start()
+            ended = mapped(executor, lambda _: go_on.wait(20), range(2), limit=2, stop=stop)
+            go_on.set()
+        assert sorted(item for item, _ in ended) == [0, 1]
+        assert all(isinstance(future.exception(), ShuttingDown) for _, future in ended)
+
+
+def lazily_mapped(
+    executor: ThreadPoolExecutor,
+    call: Callable[[int], object],
+    items: Iterable[int],
+    *,
+    limit: int = 4,
+    stop: Stop | None = None,
+) -> Iterator[tuple[int, Future[object]]]:
+    return map_bounded(executor, call, items, limit=limit, stop=stop or Stop(), grace_seconds=0.1)
+
+
+def mapped(
+    executor: ThreadPoolExecutor,
+    call: Callable[[int], object],
+    items: Iterable[int],
+    *,
+    limit: int = 4,
+    stop: Stop | None = None,
+) -> list[tuple[int, Future[object]]]:
+    return list(lazily_mapped(executor, call, items, limit=limit, stop=stop))
 
 
 def test_a_second_run_takes_in_what_is_new_or_changed(store: MemoryStore, executor: ThreadPoolExecutor) -> None:

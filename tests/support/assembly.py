@@ -13,16 +13,33 @@ from service.runs.request import RunParameters, RunRequest
 from service.runs.runner import Start, preflight, run_task
 from service.settings import Settings
 from service.storage.base import ObjectStore
-from service.telemetry.metrics import Door
+from service.telemetry.metrics import Door, Metrics
+from service.thumbnailer import Thumbnailer
 
 HOUR = Hour("20251203T15Z")
 
 
-def make_service(store: ObjectStore, executor: Executor | None = None, **settings: Any) -> Service:  # noqa: ANN401 - whatever a setting is
+def make_service(
+    store: ObjectStore,
+    executor: Executor | None = None,
+    metrics: Metrics | None = None,
+    **settings: Any,  # noqa: ANN401 - whatever a setting is
+) -> Service:
     """Assemble a service over a store; `gs://photos/in` is its folder unless the settings say otherwise."""
-    defaults = {"input_folder": "gs://photos/in", "concurrency": 4, "memory_budget": 100_000_000}
-    service = build(Settings.model_validate(defaults | settings), store)
+    defaults = {
+        "input_folder": "gs://photos/in",
+        "concurrency": 4,
+        "max_source_bytes": 1_000_000,
+        "max_image_pixels": 10_000_000,
+        "memory_budget": 100_000_000,
+    }
+    service = build(Settings.model_validate(defaults | settings), store, metrics=metrics)
     return replace(service, executor=executor) if executor else service
+
+
+def make_thumbnailer(store: ObjectStore, **settings: Any) -> Thumbnailer:  # noqa: ANN401 - whatever a setting is
+    """Assemble what makes one image."""
+    return make_service(store, **settings).thumbnailer
 
 
 class StopWhen(Stop):

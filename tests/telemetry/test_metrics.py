@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import Any
@@ -27,22 +26,16 @@ from service.demo.network import free_port
 from service.demo.processes import service_process
 from service.errors import StorageUnavailable, WrongSettings
 from service.events import ObjectFinalized
-from service.images.spec import Box, ThumbnailSpec
-from service.naming import SOURCE_KEY, Hour, Layout, OutputFolder
+from service.naming import SOURCE_KEY
 from service.runs.request import RunRequest
-from service.selection import Selection
 from service.settings import load_settings
-from service.storage.addresses import FolderLocation
 from service.telemetry.metrics import Door, Metrics, Stage, Timer
 from service.telemetry.sdk import meter_provider
-from service.thumbnailer import Limits, Output, Result, Thumbnailer
+from service.thumbnailer import Result
 from tests.conftest import Put, Serve
-from tests.support.assembly import Task, finished, make_service
+from tests.support.assembly import HOUR, Task, finished, make_service, make_thumbnailer
 from tests.support.memory_store import MemoryStore
 from tests.support.pictures import jpeg
-
-HOUR = Hour("20251203T15Z")
-FENCE = FolderLocation("photos", "in/")
 
 
 class Measured:
@@ -81,15 +74,9 @@ def store() -> MemoryStore:
     return MemoryStore("photos")
 
 
-def thumbnailer(store: MemoryStore, metrics: Metrics, fence: FolderLocation = FENCE) -> Thumbnailer:
-    output = Output(ThumbnailSpec(Box(100, 100)), OutputFolder("photos", fence, Layout.FLAT))
-    limits = Limits(1_000_000, 10_000_000, 100_000_000)
-    return Thumbnailer(store, Selection(fence, "photos"), [output], limits, metrics=metrics)
-
-
 def finish(store: MemoryStore, metrics: Metrics, **request: Any) -> None:  # noqa: ANN401 - fields of a request
     with ThreadPoolExecutor(4) as executor:
-        service = replace(make_service(store, executor), metrics=metrics, thumbnailer=thumbnailer(store, metrics))
+        service = make_service(store, executor, metrics)
         finished(Task(service, RunRequest(**request), door=Door.JOB))
 
 
@@ -113,7 +100,7 @@ def test_images_are_counted_by_how_they_end_and_what_they_came_through(store: Me
 def test_what_the_time_of_an_image_goes_to_adds_up(store: MemoryStore, measured: Measured) -> None:
     found = store.put("gs://photos/in/a.jpg", jpeg(2000, 1500))
     assert measured.sums("thumbnails.in_flight") == {}
-    thumbnailer(store, measured.metrics).process(found, HOUR)
+    make_thumbnailer(store, metrics=measured.metrics).process(found, HOUR)
     points = measured.points("thumbnails.duration")
     assert set(points) == set(Stage)
     assert all(isinstance(point, HistogramDataPoint) and point.count == 1 for point in points.values())
@@ -144,14 +131,14 @@ def test_an_image_that_fails_has_its_time_too_and_is_in_flight_no_more(store: Me
 
     store.fault = fault
     with pytest.raises(StorageUnavailable):
-        thumbnailer(store, measured.metrics).process(found, HOUR)
+        make_thumbnailer(store, metrics=measured.metrics).process(found, HOUR)
     assert in_flight == [1]
     assert measured.sums("thumbnails.in_flight") == {"": 0}
     assert set(measured.points("thumbnails.duration")) == {Stage.WAIT, Stage.READ, Stage.WHOLE}
 
 
 def test_bytes_and_writes_are_counted(store: MemoryStore, measured: Measured) -> None:
-    made = thumbnailer(store, measured.metrics)
+    made = make_thumbnailer(store, metrics=measured.metrics)
     large, small = jpeg(400, 300), jpeg(60, 100)
     first = made.process(store.put("gs://photos/in/large.jpg", large), HOUR)
     again = made.process(store.put("gs://photos/in/large.jpg", large), HOUR)
@@ -165,7 +152,7 @@ def test_bytes_and_writes_are_counted(store: MemoryStore, measured: Measured) ->
 
 def test_thumbnails_that_are_copied_back_as_sources_show_as_small(store: MemoryStore, measured: Measured) -> None:
     """A loop that nothing in an object tells: somebody copies thumbnails back, without their metadata."""
-    made = thumbnailer(store, measured.metrics)
+    made = make_thumbnailer(store, metrics=measured.metrics)
     found = store.put("gs://photos/in/0.jpg", jpeg())
     for number in range(1, 6):
         (thumbnail,) = made.process(found, HOUR).thumbnails
@@ -177,7 +164,7 @@ def test_thumbnails_that_are_copied_back_as_sources_show_as_small(store: MemoryS
 def test_what_must_never_be_is_counted_and_is_a_critical_line(
     store: MemoryStore, measured: Measured, mark: str
 ) -> None:
-    made = thumbnailer(store, measured.metrics, FolderLocation("photos", ""))
+    made = make_thumbnailer(store, metrics=measured.metrics, input_folder="gs://photos")
     name, metadata = ("20251203T14Z/a.jpg", {}) if mark == "name" else ("in/a.jpg", {SOURCE_KEY: "gs://photos/b.jpg"})
     found = store.put(f"gs://photos/{name}", jpeg(), metadata=metadata)
     with capture_logs() as logged:
@@ -193,7 +180,7 @@ def test_a_source_that_a_thumbnail_is_put_in_place_of_during_a_run_is_passed_ove
 ) -> None:
     found = store.put("gs://photos/in/a.jpg", jpeg())
     store.put("gs://photos/in/a.jpg", jpeg(), metadata={SOURCE_KEY: "gs://photos/in/b.jpg"})
-    outcome = thumbnailer(store, measured.metrics).process(found, HOUR)
+    outcome = make_thumbnailer(store, metrics=measured.metrics).process(found, HOUR)
     assert outcome.result is Result.IGNORED
     assert not store.names("photos", "2025")
 
@@ -337,7 +324,7 @@ def test_a_service_that_is_told_to_end_sends_the_rest_and_does_not_wait_long(
 
 
 def test_a_turned_picture_is_known_to_be_small(store: MemoryStore, measured: Measured) -> None:
-    made = thumbnailer(store, measured.metrics)
+    made = make_thumbnailer(store, metrics=measured.metrics)
     out = io.BytesIO()
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -348,5 +335,7 @@ def test_a_turned_picture_is_known_to_be_small(store: MemoryStore, measured: Mea
 
 def test_an_event_about_a_picture_is_timed(store: MemoryStore, measured: Measured) -> None:
     found = store.put("gs://photos/in/a.jpg", jpeg())
-    thumbnailer(store, measured.metrics).process_event(ObjectFinalized(found.location, found.generation, found))
+    make_thumbnailer(store, metrics=measured.metrics).process_event(
+        ObjectFinalized(found.location, found.generation, found)
+    )
     assert set(measured.points("thumbnails.duration")) == set(Stage)
