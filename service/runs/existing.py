@@ -39,6 +39,10 @@ class ExistingThumbnails:
     made_since: datetime | None = None
     """Count older thumbnails as missing."""
 
+    def is_empty(self) -> bool:
+        """Return True if nothing is in the hour folder."""
+        return next(self.store.list_objects(self._folder), None) is None
+
     def up_to_date(self, sources: Sequence[StoredObject]) -> set[ObjectLocation]:
         """Return the sources that have all their thumbnails, of this generation and these settings.
 
@@ -56,6 +60,10 @@ class ExistingThumbnails:
             remaining = {address: source for address, source in remaining.items() if address in made}
         return {source.location for source in remaining.values()}
 
+    @property
+    def _folder(self) -> FolderLocation:
+        return FolderLocation(self.outputs[0].folder.bucket, f"{self.hour}/")
+
     def _is_up_to_date(self, thumbnail: StoredObject, source: StoredObject, output: Output) -> bool:
         return (
             thumbnail.metadata.get(GENERATION_KEY) == str(source.generation)
@@ -67,14 +75,13 @@ class ExistingThumbnails:
     def _list_near(self, output: Output, sources: Sequence[StoredObject]) -> Iterator[StoredObject]:
         """List the hour folder around the names that the sources' thumbnails may have."""
         starts = sorted({name for source in sources for name in self._possible_names(output, source)})
-        folder = FolderLocation(output.folder.bucket, f"{self.hour}/")
         position = 0
         for _ in range(_MOST_REQUESTS):
             if position == len(starts):
                 return
             self.stop.raise_if_set("the run was stopped while it looked up existing thumbnails")
             end = starts[-1] + _AFTER_EXTENSIONS
-            page = list(islice(self.store.list_objects(folder, NameRange(starts[position], end)), BATCH))
+            page = list(islice(self.store.list_objects(self._folder, NameRange(starts[position], end)), BATCH))
             yield from page
             if len(page) < BATCH:
                 return

@@ -103,9 +103,11 @@ def run_task(params: RunParameters, service: Service, start: Start, report: Repo
             plan = start.plan or obtain_plan(params, service, start.lease, start.objects, stop)
             report.plan = plan
             images = list_images(_objects_of_chunk(params, service, start, plan), service, report, stop)
-            if not attempt.starts_over:
-                outputs = service.thumbnailer.outputs
-                existing = ExistingThumbnails(service.store, outputs, plan.hour, stop, attempt.overwrite_before)
+            existing = ExistingThumbnails(
+                service.store, service.thumbnailer.outputs, plan.hour, stop, attempt.overwrite_before
+            )
+            # A run that begins in an empty hour has nothing to look up, which saves a dry run most of its time.
+            if not attempt.starts_over and (start.plan or not existing.is_empty()):
                 images = missing(images, existing, report)
             for image, future in _make_thumbnails(params, service, plan.hour, images, report, stop):
                 report.add(_outcome_of(image, future))
