@@ -33,8 +33,7 @@ from service.runs.request import RunRequest
 from service.selection import Selection
 from service.settings import load_settings
 from service.storage.addresses import FolderLocation
-from service.telemetry.metrics import Door, Metrics, Stage, Timer
-from service.telemetry.sdk import meter_provider
+from service.telemetry.metrics import Door, Metrics, Stage, Timer, meter_provider
 from service.thumbnailer import Limits, Output, Result, Thumbnailer
 from tests.conftest import Put, Serve
 from tests.support.assembly import Task, finished, make_service
@@ -232,7 +231,7 @@ def test_nothing_of_opentelemetry_is_imported_before_it_is_needed(modules: str, 
 
 
 def test_without_the_extra_the_settings_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.settings.is_installed", lambda: False)
+    monkeypatch.setattr("service.settings._has_exporter", lambda: False)
     monkeypatch.setenv("INPUT_FOLDER", "gs://photos/in")
     assert not load_settings().metrics
     monkeypatch.setenv("METRICS", "true")
