@@ -67,7 +67,6 @@ class ObjectStore(Protocol):
 
     def close(self) -> None:
         """Close all connections. No call may follow."""
-        ...
 
     def list_objects(
         self, folder: FolderLocation, names: NameRange = ALL_NAMES, *, glob: str | None = None
@@ -77,14 +76,12 @@ class ObjectStore(Protocol):
         Makes one request per 1,000 objects, each when its first object is needed. Full names are in the range and match
         the glob, in which a `*` does not match a slash.
         """
-        ...
 
     def list_folders(self, folder: FolderLocation, names: NameRange, *, requests: int) -> Folders:
         """Return the folders directly inside a folder that have an object in the range.
 
         Makes at most `requests` requests, each of which covers 1,000 folders and objects directly in the folder.
         """
-        ...
 
     def stat(self, location: ObjectLocation, generation: int | None = None) -> StoredObject:
         """Describe one generation of an object, or the live one if None.
@@ -92,7 +89,6 @@ class ObjectStore(Protocol):
         Raises:
             ObjectNotFound: it does not exist.
         """
-        ...
 
     def read(self, stored: StoredObject, max_bytes: int) -> bytes:
         """Return the bytes of exactly this generation, decompressed if stored gzip-encoded.
@@ -102,7 +98,6 @@ class ObjectStore(Protocol):
             SourceTooLarge: it decompresses to more than `max_bytes`.
             CorruptImage: it cannot be decompressed.
         """
-        ...
 
     def read_head(self, stored: StoredObject, size: int) -> bytes:
         """Return at most the first `size` bytes as `read` does, and none if they cannot be decompressed.
@@ -110,7 +105,6 @@ class ObjectStore(Protocol):
         Raises:
             ObjectNotFound: this generation no longer exists.
         """
-        ...
 
     def write(
         self,
@@ -127,4 +121,3 @@ class ObjectStore(Protocol):
         Raises:
             NameTaken: the name holds another generation.
         """
-        ...

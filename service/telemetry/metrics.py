@@ -23,9 +23,8 @@ log = structlog.get_logger()
 _SERVICE = "thumbnail-service"
 _SECONDS_BOUNDARIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _FLUSH_SECONDS = 10.0
-"""Time for the last export of a process that ends by itself."""
 _HURRIED_FLUSH_SECONDS = 1.0
-"""Time for the last export after SIGTERM, which leaves the process ten seconds in all."""
+"""Time for the last export of a process that ends by itself, and after SIGTERM, which leaves it ten seconds in all."""
 
 
 class Door(StrEnum):
