@@ -123,7 +123,7 @@ def test_what_the_time_of_an_image_goes_to_adds_up(
     assert all(isinstance(point, HistogramDataPoint) and point.count == 1 for point in points.values())
     spent = {stage: point.sum for stage, point in points.items() if isinstance(point, HistogramDataPoint)}
     whole = spent.pop(Stage.WHOLE)
-    # The clock goes on by one whenever it is asked: before, between and after waiting, reading, waiting, making, writing.
+    # The clock counts how often it is asked: before, between and after waiting, reading, waiting, making, writing.
     assert sum(spent.values()) == whole - 6
     assert measured.sums("thumbnails.in_flight") == {"": 0}
 
