@@ -9,8 +9,7 @@ from service.selection import Selection
 from service.settings import Settings
 from service.storage.base import ObjectStore
 from service.storage.cloud import CloudStore
-from service.telemetry.metrics import OFF, Metrics
-from service.telemetry.sdk import meter_provider
+from service.telemetry.metrics import OFF, Metrics, meter_provider
 from service.thumbnailer import Limits, Output, Thumbnailer
 
 PAGE_IMAGE_READS = 16

@@ -1,34 +1,20 @@
 """Every failure this service raises on purpose, as one tree.
 
 An error has a code for programs and a sentence for people, and its class says if a retry may help. HTTP statuses and
-exit statuses are elsewhere: each in one table, in `web/app.py` and `process.py`.
+exit statuses are elsewhere: each in one table, in `web/answers.py` and `process.py`.
 
     ServiceError
-    ├── InvalidValue           a setting or a request field has an invalid value
-    ├── WrongSettings          one or more settings are missing or invalid
-    ├── CredentialsMissing     no Google credentials found
-    ├── OutsideFence           the folder is outside INPUT_FOLDER
-    ├── ForeignPage            a page of another host made the browser call
-    ├── NotAnEvent             the request carries no event
-    ├── UnusableEvent          the event's content cannot be used
-    ├── ObjectNotFound         the object, or this generation of it, does not exist
-    ├── NameTaken              the name holds another generation than expected
-    ├── ImageRejected          the image can never become a thumbnail
-    │   ├── EmptyObject            it has no bytes
-    │   ├── SourceTooLarge         it has too many bytes
-    │   ├── PictureTooLarge        it has too many pixels, or decoding takes too much memory
-    │   ├── UnsupportedFormat      it is in no supported format
-    │   ├── CorruptImage           it breaks the rules of its format, or ends too early
-    │   ├── SourceGone             it was deleted after it was listed
-    │   ├── StorageRefused         Cloud Storage calls the request invalid
-    │   └── NoFreeName             its thumbnail's name is too long or taken
-    └── RetryLater             a retry may work
-        ├── StorageUnavailable     Cloud Storage does not answer, or cannot now
-        ├── PermissionMissing      the service account lacks a role
-        ├── BucketNotFound         the bucket does not exist
-        ├── Overloaded             too many images are in flight
-        ├── ShuttingDown           this instance is shutting down
-        └── InternalError          a defect of this service
+    ├── InvalidValue, WrongSettings, CredentialsMissing
+    ├── OutsideFence, ForeignPage
+    ├── NotAnEvent, UnusableEvent
+    ├── ObjectNotFound, NameTaken
+    ├── ImageRejected
+    │   ├── EmptyObject, SourceTooLarge, PictureTooLarge
+    │   ├── UnsupportedFormat, CorruptImage
+    │   └── SourceGone, StorageRefused, NoFreeName
+    └── RetryLater
+        ├── StorageUnavailable, PermissionMissing, BucketNotFound
+        └── Overloaded, ShuttingDown, InternalError
 """
 
 from typing import ClassVar
@@ -42,11 +28,13 @@ class ServiceError(Exception):
 
     code: ClassVar[str] = "error"
 
+    def __init_subclass__(cls, *, code: str) -> None:
+        super().__init_subclass__()
+        cls.code = code
 
-class InvalidValue(ServiceError, ValueError):
+
+class InvalidValue(ServiceError, ValueError, code="invalid_value"):
     """A setting or a request field has an invalid value."""
-
-    code = "invalid_value"
 
     def __init__(self, field: str, value: object, problem: str) -> None:
         """Name the field, its value as given (cut if it is long), and what is wrong with it."""
@@ -59,149 +47,104 @@ class InvalidValue(ServiceError, ValueError):
         self.problem = problem
 
 
-class WrongSettings(ServiceError):
+class WrongSettings(ServiceError, code="wrong_settings"):
     """One or more settings are missing or invalid. The text has one line for each."""
 
-    code = "wrong_settings"
 
-
-class CredentialsMissing(ServiceError):
+class CredentialsMissing(ServiceError, code="credentials_missing"):
     """No Google credentials were found where the client library looks for them."""
 
-    code = "credentials_missing"
 
-
-class OutsideFence(ServiceError):
+class OutsideFence(ServiceError, code="outside_fence"):
     """The requested folder is outside INPUT_FOLDER."""
 
-    code = "outside_fence"
 
-
-class ForeignPage(ServiceError):
+class ForeignPage(ServiceError, code="foreign_page"):
     """A web page of another host made a browser call the service."""
 
-    code = "foreign_page"
 
-
-class NotAnEvent(ServiceError):
+class NotAnEvent(ServiceError, code="not_an_event"):
     """A request to `/events` carries no event."""
 
-    code = "not_an_event"
 
-
-class UnusableEvent(ServiceError):
+class UnusableEvent(ServiceError, code="unusable_event"):
     """The event's envelope is recognised, but its content cannot be used."""
 
-    code = "unusable_event"
 
-
-class ObjectNotFound(ServiceError):
+class ObjectNotFound(ServiceError, code="object_not_found"):
     """The object, or the requested generation of it, does not exist."""
 
-    code = "object_not_found"
 
-
-class NameTaken(ServiceError):
+class NameTaken(ServiceError, code="name_taken"):
     """The name to write to holds another generation than expected."""
 
-    code = "name_taken"
 
-
-class ImageRejected(ServiceError):
+class ImageRejected(ServiceError, code="rejected"):
     """The image can never become a thumbnail: a retry changes nothing."""
 
-    code = "rejected"
 
-
-class EmptyObject(ImageRejected):
+class EmptyObject(ImageRejected, code="empty_object"):
     """The object has no bytes."""
 
-    code = "empty_object"
 
-
-class SourceTooLarge(ImageRejected):
+class SourceTooLarge(ImageRejected, code="source_too_large"):
     """The object has more bytes than MAX_SOURCE_BYTES."""
 
-    code = "source_too_large"
 
-
-class PictureTooLarge(ImageRejected):
+class PictureTooLarge(ImageRejected, code="picture_too_large"):
     """The picture has more pixels than MAX_IMAGE_PIXELS, or decoding it takes more than MEMORY_BUDGET."""
 
-    code = "picture_too_large"
 
-
-class UnsupportedFormat(ImageRejected):
+class UnsupportedFormat(ImageRejected, code="unsupported_format"):
     """The bytes are not in a supported image format."""
 
-    code = "unsupported_format"
 
-
-class CorruptImage(ImageRejected):
+class CorruptImage(ImageRejected, code="corrupt_image"):
     """The bytes start like an image, then break the rules of its format or end too early."""
 
-    code = "corrupt_image"
 
-
-class SourceGone(ImageRejected):
+class SourceGone(ImageRejected, code="source_gone"):
     """The object was deleted after it was listed and before it was read."""
 
-    code = "source_gone"
 
-
-class StorageRefused(ImageRejected):
+class StorageRefused(ImageRejected, code="storage_refused"):
     """Cloud Storage says that the request about this object is invalid."""
 
-    code = "storage_refused"
 
-
-class NoFreeName(ImageRejected):
+class NoFreeName(ImageRejected, code="no_free_name"):
     """The thumbnail's name is too long, or other objects hold both it and its variant with a suffix."""
 
-    code = "no_free_name"
 
-
-class RetryLater(ServiceError):
+class RetryLater(ServiceError, code="retry_later"):
     """A retry may work."""
 
-    code = "retry_later"
     retry_after: ClassVar[int | None] = None
     """Seconds to wait before a retry, if known."""
 
 
-class StorageUnavailable(RetryLater):
+class StorageUnavailable(RetryLater, code="storage_unavailable"):
     """Cloud Storage did not answer, or could not serve the request, until the retries ended."""
 
-    code = "storage_unavailable"
 
-
-class PermissionMissing(RetryLater):
+class PermissionMissing(RetryLater, code="permission_missing"):
     """The service account lacks a permission. Works once the role is granted."""
 
-    code = "permission_missing"
 
-
-class BucketNotFound(RetryLater):
+class BucketNotFound(RetryLater, code="bucket_not_found"):
     """The bucket does not exist. Works once it is created."""
 
-    code = "bucket_not_found"
 
-
-class Overloaded(RetryLater):
+class Overloaded(RetryLater, code="overloaded"):
     """Too many images are in flight, or too little memory is free, for longer than a caller should wait."""
 
-    code = "overloaded"
     retry_after = 10
 
 
-class ShuttingDown(RetryLater):
+class ShuttingDown(RetryLater, code="shutting_down"):
     """This instance is shutting down. Another one can do the work."""
 
-    code = "shutting_down"
     retry_after = 1
 
 
-class InternalError(RetryLater):
+class InternalError(RetryLater, code="internal_error"):
     """A defect of this service. The log has the traceback; the answer does not."""
-
-    code = "internal_error"

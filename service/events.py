@@ -1,6 +1,6 @@
 """Decode a delivery, its headers and body, into the object that was written or a reason to ignore it.
 
-Knows the envelopes in which Google Cloud reports a written object, and no web framework:
+Knows no web framework. Google Cloud reports a written object in these envelopes:
 
 - a CloudEvent `google.cloud.storage.object.v1.finalized`, binary or structured (Eventarc);
 - a Pub/Sub push message of a bucket notification, plain or inside a CloudEvent
@@ -15,11 +15,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeVar
 
-from cloudevents.core.bindings.common import get_event_factory_for_version
-from cloudevents.core.exceptions import CloudEventValidationError
-from pydantic import BaseModel, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from pydantic_core import from_json
 
 from service.errors import NotAnEvent, UnusableEvent
@@ -30,15 +28,10 @@ FINALIZED = "google.cloud.storage.object.v1.finalized"
 MESSAGE_PUBLISHED = "google.cloud.pubsub.topic.v1.messagePublished"
 AUDIT_LOG_WRITTEN = "google.cloud.audit.log.v1.written"
 
-EXPECTED = (
+_EXPECTED = (
     f"a CloudEvent in binary mode (headers ce-type, ce-source, ce-id, ce-specversion) or in structured mode "
     f"(Content-Type: application/cloudevents+json), of type {FINALIZED}, or a Pub/Sub push message"
 )
-
-_REQUIRED_ATTRIBUTES = ("specversion", "type", "source", "id")
-"""The attributes that a CloudEvent must have. No other is read, so that no odd value there costs an image."""
-
-_Name = Annotated[str, StringConstraints(min_length=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +52,20 @@ class IgnoredEvent:
     reason: str
 
 
+_Name = Annotated[str, StringConstraints(min_length=1)]
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+class _CloudEvent(BaseModel):
+    """The required attributes of a CloudEvent. No other is read, so that no odd value there costs an image."""
+
+    # Nothing here depends on the version or the identifier: they may be missing, but not be malformed.
+    specversion: Literal["0.3", "1.0"] = "1.0"
+    id: _Name = ""
+    source: _Name
+    type: _Name
+
+
 class _ObjectName(BaseModel):
     """The part of an object resource that an event must have."""
 
@@ -67,20 +74,16 @@ class _ObjectName(BaseModel):
     generation: int | None = None
 
 
-class _NotificationAttributes(BaseModel):
-    """The object's name in the attributes of a bucket notification."""
+class _NotificationAttributes(_ObjectName):
+    """The same, in the attributes of a bucket notification."""
 
-    bucketId: _Name  # noqa: N815 - the API's name
-    objectId: _Name  # noqa: N815 - the API's name
-    objectGeneration: int | None = None  # noqa: N815 - the API's name
+    model_config = ConfigDict(
+        alias_generator={"bucket": "bucketId", "name": "objectId", "generation": "objectGeneration"}.__getitem__
+    )
 
 
 def decode(headers: Mapping[str, str], body: bytes) -> ObjectFinalized | IgnoredEvent:
-    """Find the written object in a delivery.
-
-    Args:
-        headers: of the request, names in any case.
-        body: of the request.
+    """Find the written object in a delivery. Names of headers may be in any case.
 
     Raises:
         NotAnEvent: there is no envelope.
@@ -91,27 +94,26 @@ def decode(headers: Mapping[str, str], body: bytes) -> ObjectFinalized | Ignored
     if content_type.startswith("application/cloudevents-batch"):
         raise UnusableEvent("a batch of CloudEvents; send them one by one")
     if content_type.startswith("application/cloudevents"):
-        return _from_structured(body)
-    attributes = {name.removeprefix("ce-"): value for name, value in headers.items() if name.startswith("ce-")}
-    if attributes:
+        return _from_structured(_json(body, "the structured CloudEvent"))
+    if attributes := {name.removeprefix("ce-"): value for name, value in headers.items() if name.startswith("ce-")}:
         return _from_cloud_event(attributes, body or None)
     return _from_push(_push_envelope(body))
 
 
 def _push_envelope(body: bytes) -> dict[str, Any]:
+    missing = "a 'message' in the body"
     try:
         envelope = from_json(body)
+        if isinstance(envelope, dict) and "message" in envelope:
+            return envelope
     except ValueError as error:
         if b'"message"' in body:
             raise UnusableEvent(f"the Pub/Sub push is no JSON: {error}") from error
-        raise NotAnEvent(f"no event: neither ce- headers nor a JSON body. Expected {EXPECTED}") from None
-    if not (isinstance(envelope, dict) and "message" in envelope):
-        raise NotAnEvent(f"no event: neither ce- headers nor a 'message' in the body. Expected {EXPECTED}")
-    return envelope
+        missing = "a JSON body"
+    raise NotAnEvent(f"no event: neither ce- headers nor {missing}. Expected {_EXPECTED}")
 
 
-def _from_structured(body: bytes) -> ObjectFinalized | IgnoredEvent:
-    envelope = _json(body, "the structured CloudEvent")
+def _from_structured(envelope: object) -> ObjectFinalized | IgnoredEvent:
     if not isinstance(envelope, dict):
         raise UnusableEvent("the structured CloudEvent is no JSON object")
     data = envelope.get("data")
@@ -121,26 +123,17 @@ def _from_structured(body: bytes) -> ObjectFinalized | IgnoredEvent:
 
 
 def _from_cloud_event(attributes: Mapping[str, Any], data: object) -> ObjectFinalized | IgnoredEvent:
-    required = {name: attributes[name] for name in _REQUIRED_ATTRIBUTES if name in attributes}
-    try:
-        event_type = get_event_factory_for_version(required.get("specversion", "1.0"))(required, None).get_type()
-    except CloudEventValidationError as error:
-        raise UnusableEvent(f"the CloudEvent cannot be read: {error}") from error
-    if event_type not in {FINALIZED, MESSAGE_PUBLISHED, AUDIT_LOG_WRITTEN}:
-        return IgnoredEvent(f"events of type {event_type} are not about a new object")
-    if isinstance(data, str | bytes):
-        data = _json(data, "the CloudEvent's data")
-    if event_type == FINALIZED:
-        return _from_resource(data)
-    return _from_push(data) if event_type == MESSAGE_PUBLISHED else _from_audit_log(data)
+    event = _validated(_CloudEvent, attributes, "the CloudEvent cannot be read")
+    decoders = {FINALIZED: _from_resource, MESSAGE_PUBLISHED: _from_push, AUDIT_LOG_WRITTEN: _from_audit_log}
+    decode_data = decoders.get(event.type)
+    if decode_data is None:
+        return IgnoredEvent(f"events of type {event.type} are not about a new object")
+    return decode_data(_json(data, "the CloudEvent's data") if isinstance(data, str | bytes) else data)
 
 
 def _from_resource(data: Any) -> ObjectFinalized:  # noqa: ANN401 - any JSON
-    try:
-        named = _ObjectName.model_validate(data)
-    except ValidationError as error:
-        raise UnusableEvent(f"the event does not name an object: {_problems(error)}") from error
-    resource: StoredObject | None = None
+    named = _validated(_ObjectName, data, "the event does not name an object")
+    resource = None
     # An event without a size does not tell that the object is empty.
     if "size" in data:
         with suppress(KeyError, TypeError, ValueError, OverflowError):
@@ -161,11 +154,8 @@ def _from_push(envelope: object) -> ObjectFinalized | IgnoredEvent:
     if message.get("data"):
         what = "the Pub/Sub message's data"
         return _from_resource(_json(_base64(message["data"], what), what))
-    try:
-        named = _NotificationAttributes.model_validate(attributes)
-    except ValidationError as error:
-        raise UnusableEvent(f"the notification's attributes do not name an object: {_problems(error)}") from error
-    return ObjectFinalized(ObjectLocation(named.bucketId, named.objectId), named.objectGeneration, None)
+    named = _validated(_NotificationAttributes, attributes, "the notification's attributes do not name an object")
+    return ObjectFinalized(ObjectLocation(named.bucket, named.name), named.generation, None)
 
 
 def _from_audit_log(entry: object) -> ObjectFinalized | IgnoredEvent:
@@ -184,6 +174,14 @@ def _from_audit_log(entry: object) -> ObjectFinalized | IgnoredEvent:
     return ObjectFinalized(ObjectLocation(bucket, name), None, None)
 
 
+def _validated(model: type[_Model], data: object, complaint: str) -> _Model:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, item['loc'])) or 'data'}: {item['msg']}" for item in error.errors())
+        raise UnusableEvent(f"{complaint}: {'; '.join(problems)}") from error
+
+
 def _base64(text: object, what: str) -> bytes:
     if not isinstance(text, str):
         raise UnusableEvent(f"{what} is no string")
@@ -199,7 +197,3 @@ def _json(text: str | bytes, what: str) -> Any:  # noqa: ANN401 - any JSON
         return from_json(text)
     except ValueError as error:
         raise UnusableEvent(f"{what} is no JSON: {error}") from error
-
-
-def _problems(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'data'}: {item['msg']}" for item in error.errors())

@@ -32,11 +32,7 @@ class Hour:
 
     @classmethod
     def parse(cls, text: str, field: str) -> Self:
-        """Parse text such as `20251203T15Z`.
-
-        Raises:
-            InvalidValue: the text is not an hour. Names `field`.
-        """
+        """Parse text such as `20251203T15Z`, or raise InvalidValue."""
         try:
             if not _HOUR.fullmatch(text):
                 raise ValueError
@@ -94,17 +90,13 @@ class OutputFolder:
         return f"{hour}/{self.size_folder}{path}"
 
     def thumbnail(self, source: ObjectLocation, hour: Hour, new_extension: str, *, distinct: bool) -> ObjectLocation:
-        """Return the address of a source's thumbnail.
+        """Return the address of the thumbnail of a source inside the fence.
 
-        Args:
-            source: an object inside the fence.
-            hour: the hour folder.
-            new_extension: added to the name, such as `.jpg`; empty if the thumbnail keeps the source's format.
-            distinct: add a suffix, which is a hash of the source's full path, because the plain name is taken.
+        `new_extension`, such as `.jpg`, is added to the name; it is empty if the thumbnail keeps the source's format.
+        `distinct` adds a hash of the source's full path, because the plain name is taken.
 
         Raises:
-            NoFreeName: the name is longer than Cloud Storage allows. Names are never shortened, since two of them
-                could become one.
+            NoFreeName: Cloud Storage allows no name so long. It is not shortened: two names could become one.
         """
         name = source.name.rpartition("/")[2] + new_extension
         if distinct:

@@ -4,7 +4,9 @@ The names, defaults and meanings are a promise to whoever deploys the service; R
 """
 
 import os
-from typing import Annotated, Any, Literal, Self
+from functools import partial
+from importlib.util import find_spec
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -17,6 +19,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.errors import InvalidValue, WrongSettings
@@ -24,12 +27,9 @@ from service.images.spec import Box, OutputFormat, ThumbnailSpec
 from service.memory import decoding_budget, memory_limit
 from service.naming import Layout, is_output
 from service.storage.addresses import FolderLocation, check_bucket_name
-from service.telemetry.sdk import is_installed
 
-_MEBIBYTE = 1024 * 1024
 _MAX_IN_FLIGHT = 48
 """More images in flight than this win nothing, measured with storage 40 ms away."""
-
 
 MAX_TASKS = 10_000
 """Of one execution (cloud.google.com/run/quotas)."""
@@ -51,15 +51,8 @@ class Prices(BaseModel):
     vcpu_per_task: float = Field(1, gt=0, description="Processors of one task.")
 
 
-def _parse_folder(value: str) -> FolderLocation:
-    return FolderLocation.parse(value, "INPUT_FOLDER")
-
-
 def _parse_bucket(value: str) -> str:
-    try:
-        return check_bucket_name(value.removeprefix("gs://").removesuffix("/"), "OUTPUT_BUCKET")
-    except InvalidValue as error:
-        raise InvalidValue("OUTPUT_BUCKET", value, error.problem) from None
+    return check_bucket_name(value.removeprefix("gs://").removesuffix("/"), "OUTPUT_BUCKET")
 
 
 def _parse_sizes(value: str) -> tuple[Box, ...]:
@@ -89,17 +82,21 @@ def _check_emulator(value: str) -> str:
 
 
 def _check_metrics(value: bool) -> bool:  # noqa: FBT001 - as pydantic calls it
-    if value and not is_installed():
+    if value and not _has_exporter():
         raise InvalidValue("METRICS", value, "needs the extra 'otel': uv sync --extra otel (the container has it)")
     return value
 
 
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
+def _has_exporter() -> bool:
+    """Look for the exporter of metrics without importing it, since the port is not open yet."""
+    try:
+        return find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:
+        return False
 
 
-def _upper(value: object) -> object:
-    return value.upper() if isinstance(value, str) else value
+_Lower = BeforeValidator(str.lower)
+_Upper = BeforeValidator(str.upper)
 
 
 class Settings(BaseSettings):
@@ -107,50 +104,43 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, validate_default=False)
 
-    input_folder: Annotated[FolderLocation, NoDecode, PlainValidator(_parse_folder)]
-    output_bucket: Annotated[str | None, AfterValidator(lambda value: value and _parse_bucket(value))] = None
-    output_layout: Annotated[Layout, BeforeValidator(_lower)] = Layout.FLAT
+    input_folder: Annotated[
+        FolderLocation, NoDecode, PlainValidator(partial(FolderLocation.parse, field="INPUT_FOLDER"))
+    ]
+    output_bucket: Annotated[str, AfterValidator(_parse_bucket)] | None = None
+    output_layout: Annotated[Layout, _Lower] = Layout.FLAT
     thumbnail_sizes: Annotated[tuple[Box, ...], NoDecode, PlainValidator(_parse_sizes)] = (Box(100, 100),)
-    output_format: Annotated[OutputFormat, BeforeValidator(_lower)] = OutputFormat.ORIGINAL
-    output_quality: Annotated[int, Field(ge=1, le=100)] = 80
+    output_format: Annotated[OutputFormat, _Lower] = OutputFormat.ORIGINAL
+    output_quality: int = Field(80, ge=1, le=100)
     animated: bool = False
     cache_control: str | None = None
-    image_detection: Annotated[Literal["metadata", "content"], BeforeValidator(_lower)] = "metadata"
-    concurrency: Annotated[int, Field(ge=1, le=1000)] = Field(
-        default_factory=lambda: min(_MAX_IN_FLIGHT, 24 * (os.cpu_count() or 1))
-    )
-    max_source_bytes: Annotated[ByteSize, Field(ge=1)] = ByteSize(64 * _MEBIBYTE)
-    max_image_pixels: Annotated[int, Field(ge=1)] = 100_000_000
-    memory_budget: Annotated[ByteSize, Field(ge=1)] = Field(
-        default_factory=lambda: ByteSize(decoding_budget(memory_limit()))
-    )
-    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)] = "INFO"
-    log_format: Annotated[Literal["json", "console"] | None, BeforeValidator(_lower)] = None
+    image_detection: Annotated[Literal["metadata", "content"], _Lower] = "metadata"
+    concurrency: int = Field(default_factory=lambda: min(_MAX_IN_FLIGHT, 24 * (os.cpu_count() or 1)), ge=1, le=1000)
+    max_source_bytes: ByteSize = Field(ByteSize(64 * 1024 * 1024), ge=1)
+    max_image_pixels: int = Field(100_000_000, ge=1)
+    memory_budget: ByteSize = Field(default_factory=lambda: ByteSize(decoding_budget(memory_limit())), ge=1)
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], _Upper] = "INFO"
+    log_format: Annotated[Literal["json", "console"], _Lower] | None = None
     metrics: Annotated[bool, AfterValidator(_check_metrics)] = False
     google_cloud_project: str | None = None
     prices: Annotated[Prices, NoDecode, PlainValidator(_parse_prices)] = Prices()
     pages: bool = True
-    port: Annotated[int, Field(ge=1, le=65535)] = 8080
-    cloud_run_task_index: Annotated[int, Field(ge=0)] = 0
-    cloud_run_task_count: Annotated[int, Field(ge=1, le=MAX_TASKS)] = 1
-    cloud_run_task_attempt: Annotated[int, Field(ge=0)] = 0
+    port: int = Field(8080, ge=1, le=65535)
+    cloud_run_task_index: int = Field(0, ge=0)
+    cloud_run_task_count: int = Field(1, ge=1, le=MAX_TASKS)
+    cloud_run_task_attempt: int = Field(0, ge=0)
     cloud_run_execution: str | None = None
-    storage_emulator_host: Annotated[str | None, AfterValidator(lambda value: value and _check_emulator(value))] = None
+    storage_emulator_host: Annotated[str, AfterValidator(_check_emulator)] | None = None
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        if self.cloud_run_task_index >= self.cloud_run_task_count:
-            raise InvalidValue(
-                "CLOUD_RUN_TASK_INDEX",
-                self.cloud_run_task_index,
-                f"is outside 0 … {self.cloud_run_task_count - 1} (CLOUD_RUN_TASK_COUNT is {self.cloud_run_task_count})",
-            )
+        index, count = self.cloud_run_task_index, self.cloud_run_task_count
+        if index >= count:
+            problem = f"is outside 0 … {count - 1} (CLOUD_RUN_TASK_COUNT is {count})"
+            raise InvalidValue("CLOUD_RUN_TASK_INDEX", index, problem)
         if self.input_folder.bucket == self.destination_bucket and is_output(self.input_folder.prefix):
-            raise InvalidValue(
-                "INPUT_FOLDER",
-                str(self.input_folder),
-                "is a folder that this service writes to; nothing in it is read",
-            )
+            problem = "is a folder that this service writes to; nothing in it is read"
+            raise InvalidValue("INPUT_FOLDER", str(self.input_folder), problem)
         return self
 
     @property
@@ -184,15 +174,16 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        lines = sorted(_line(dict(item)) for item in error.errors())
-        raise WrongSettings("\n".join(lines)) from None
+        raise WrongSettings("\n".join(sorted(map(_line, error.errors())))) from None
 
 
-def _line(problem: dict[str, Any]) -> str:
-    name = str(problem["loc"][0]).upper() if problem["loc"] else ""
-    cause = problem.get("ctx", {}).get("error")
-    if problem["type"] == "missing":
+def _line(error: ErrorDetails) -> str:
+    cause = error.get("ctx", {}).get("error")
+    if not error["loc"] and isinstance(cause, InvalidValue):
+        return str(cause)
+    name = str(error["loc"][0]).upper()
+    if error["type"] == "missing":
         return f"{name}: required, and not set. Example: gs://my-bucket/photos"
     if isinstance(cause, InvalidValue):
-        return f"{name or cause.field}: {cause.value!r} {cause.problem}"
-    return f"{name}: {problem['input']!r}: {problem['msg']}"
+        return f"{name}: {error['input']!r} {cause.problem}"
+    return f"{name}: {error['input']!r}: {error['msg']}"

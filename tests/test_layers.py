@@ -30,7 +30,6 @@ VENDORS = {
     "PIL pi_heif": "images",
     "jinja2 markupsafe": "web",
     "opentelemetry": "telemetry",
-    "cloudevents": "events",
 }
 """Libraries, and the one room that each lives in."""
 

@@ -17,11 +17,7 @@ _NO_BUCKET = "is not a bucket name: 3 to 222 of a-z, 0-9, '-', '_', '.', with a 
 
 
 def check_bucket_name(bucket: str, field: str) -> str:
-    """Return a valid bucket name unchanged.
-
-    Raises:
-        InvalidValue: the name breaks the rules of cloud.google.com/storage/docs/buckets#naming. Names `field`.
-    """
+    """Return the name of a bucket, or raise InvalidValue (rules: cloud.google.com/storage/docs/buckets#naming)."""
     if not _BUCKET.fullmatch(bucket):
         raise InvalidValue(field, bucket, _NO_BUCKET)
     return bucket
@@ -51,15 +47,10 @@ class FolderLocation:
 
     @classmethod
     def parse(cls, text: str, field: str) -> Self:
-        """Parse `gs://bucket` or `gs://bucket/some/prefix`, with or without a slash at the end.
-
-        Raises:
-            InvalidValue: the text is not a folder. Names `field`.
-        """
-        scheme, separator, rest = text.partition("gs://")
-        if scheme or not separator:
+        """Parse `gs://bucket` or `gs://bucket/prefix`, with or without a slash at the end, or raise InvalidValue."""
+        if not text.startswith("gs://"):
             raise InvalidValue(field, text, "is not a folder in Cloud Storage, such as gs://my-bucket/photos")
-        bucket, _, prefix = rest.partition("/")
+        bucket, _, prefix = text.removeprefix("gs://").partition("/")
         if not _BUCKET.fullmatch(bucket):
             raise InvalidValue(field, text, f"has the bucket {bucket!r}, which {_NO_BUCKET}")
         if prefix and not prefix.endswith("/"):

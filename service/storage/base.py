@@ -30,9 +30,7 @@ class StoredObject:
 
     @classmethod
     def from_resource(cls, bucket: str, resource: Mapping[str, Any]) -> Self:
-        """Read an object resource of the JSON API, in which integers are strings.
-
-        See cloud.google.com/storage/docs/json_api/v1/objects#resource.
+        """Read an object resource, in which integers are strings (cloud.google.com/storage/docs/json_api/v1/objects).
 
         Raises:
             KeyError, TypeError, ValueError: a field is missing or malformed.
@@ -41,23 +39,13 @@ class StoredObject:
         content_type = resource.get("contentType", "")
         content_encoding = resource.get("contentEncoding", "")
         metadata = resource.get("metadata", {})
-        if not (
-            created.tzinfo
-            and isinstance(content_type, str)
-            and isinstance(content_encoding, str)
-            and isinstance(metadata, dict)
-        ):
+        texts = isinstance(content_type, str) and isinstance(content_encoding, str)
+        if not (created.tzinfo and texts and isinstance(metadata, dict)):
             raise TypeError("malformed timeCreated, contentType, contentEncoding or metadata")
+        location = ObjectLocation(bucket, resource["name"])
+        generation, size = int(resource["generation"]), int(resource.get("size", 0))
         # Positional arguments: this runs for each object of a listing, and keywords take a tenth longer.
-        return cls(
-            ObjectLocation(bucket, resource["name"]),
-            int(resource["generation"]),
-            int(resource.get("size", 0)),
-            created,
-            content_type,
-            content_encoding,
-            metadata,
-        )
+        return cls(location, generation, size, created, content_type, content_encoding, metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,42 +61,27 @@ class Folders:
 class ObjectStore(Protocol):
     """The object storage that the service needs.
 
-    Every call but `close` may raise StorageUnavailable, PermissionMissing or StorageRefused.
+    Every call but `close` may raise StorageUnavailable, PermissionMissing or StorageRefused. Listings and writes raise
+    BucketNotFound, `list_objects` with its first object.
     """
 
     def close(self) -> None:
         """Close all connections. No call may follow."""
-        ...
 
     def list_objects(
         self, folder: FolderLocation, names: NameRange = ALL_NAMES, *, glob: str | None = None
     ) -> Iterator[StoredObject]:
-        """Yield the live objects of a folder in the order of their names' UTF-8 bytes.
+        """Yield the live objects of a folder and of all below it, in the order of their names' UTF-8 bytes.
 
-        Makes one request per 1,000 objects, each when its first object is needed.
-
-        Args:
-            folder: the folder, with everything below it.
-            names: limits the full names.
-            glob: a pattern that full names must match. A `*` does not match a slash.
-
-        Raises:
-            BucketNotFound: on the first object.
+        Makes one request per 1,000 objects, each when its first object is needed. Full names are in the range and match
+        the glob, in which a `*` does not match a slash.
         """
-        ...
 
     def list_folders(self, folder: FolderLocation, names: NameRange, *, requests: int) -> Folders:
-        """Return the folders directly inside a folder.
+        """Return the folders directly inside a folder that have an object in the range.
 
-        Args:
-            folder: the parent folder.
-            names: only folders with an object in this range.
-            requests: the most requests to make. Each covers 1,000 folders and objects directly in the folder.
-
-        Raises:
-            BucketNotFound: the bucket does not exist.
+        Makes at most `requests` requests, each of which covers 1,000 folders and objects directly in the folder.
         """
-        ...
 
     def stat(self, location: ObjectLocation, generation: int | None = None) -> StoredObject:
         """Describe one generation of an object, or the live one if None.
@@ -116,7 +89,6 @@ class ObjectStore(Protocol):
         Raises:
             ObjectNotFound: it does not exist.
         """
-        ...
 
     def read(self, stored: StoredObject, max_bytes: int) -> bytes:
         """Return the bytes of exactly this generation, decompressed if stored gzip-encoded.
@@ -126,15 +98,13 @@ class ObjectStore(Protocol):
             SourceTooLarge: it decompresses to more than `max_bytes`.
             CorruptImage: it cannot be decompressed.
         """
-        ...
 
     def read_head(self, stored: StoredObject, size: int) -> bytes:
-        """Return at most the first `size` bytes of exactly this generation, decompressed if stored gzip-encoded.
+        """Return at most the first `size` bytes as `read` does, and none if they cannot be decompressed.
 
         Raises:
             ObjectNotFound: this generation no longer exists.
         """
-        ...
 
     def write(
         self,
@@ -150,6 +120,4 @@ class ObjectStore(Protocol):
 
         Raises:
             NameTaken: the name holds another generation.
-            BucketNotFound: the bucket does not exist.
         """
-        ...

@@ -8,10 +8,9 @@ import os
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http import HTTPStatus
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import google.auth.exceptions
 import requests
@@ -49,8 +48,13 @@ With the time-out of the last attempt, one call takes 50 s at most: less than Cl
 
 _PAGE_SIZE = 1000
 _LONGEST_MESSAGE = 300
-_GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
+
+_READER = "roles/storage.objectViewer on the bucket"
+_WRITER = (
+    "roles/storage.objectCreator on the bucket, "
+    "or roles/storage.objectUser where an existing thumbnail has to be replaced"
+)
 
 
 class CloudStore:
@@ -60,14 +64,10 @@ class CloudStore:
     """
 
     def __init__(self, connections: int) -> None:
-        """Find the credentials. Makes no request.
+        """Find the credentials, or raise CredentialsMissing. Makes no request.
 
-        Args:
-            connections: the most calls at once. The client keeps 10 connections by default, and would open and close
-                one for each further call.
-
-        Raises:
-            CredentialsMissing: no credentials were found.
+        `connections` is the most calls at once. The client keeps 10 by default, and would open and close one for each
+        further call.
         """
         # Otherwise the client requests the bucket's metadata in the background, which needs another permission.
         os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "1")
@@ -92,7 +92,7 @@ class CloudStore:
         self, folder: FolderLocation, names: NameRange = ALL_NAMES, *, glob: str | None = None
     ) -> Iterator[StoredObject]:
         """See `ObjectStore`."""
-        with cloud_errors_translated("list", folder, not_found=BucketNotFound):
+        with _errors_translated("list", folder):
             listing = self._listing(folder, names, fields=f"items({RESOURCE_FIELDS}),nextPageToken", match_glob=glob)
             for page in listing.pages:
                 # The client's own object for each resource takes several times as long.
@@ -103,7 +103,7 @@ class CloudStore:
 
     def list_folders(self, folder: FolderLocation, names: NameRange, *, requests: int) -> Folders:
         """See `ObjectStore`."""
-        with cloud_errors_translated("list", folder, not_found=BucketNotFound):
+        with _errors_translated("list", folder):
             listing = self._listing(folder, names, fields="prefixes,nextPageToken", delimiter="/")
             prefixes = set[str]()
             for page in islice(listing.pages, requests):
@@ -124,20 +124,20 @@ class CloudStore:
 
     def stat(self, location: ObjectLocation, generation: int | None = None) -> StoredObject:
         """See `ObjectStore`."""
-        with cloud_errors_translated("describe", location, not_found=ObjectNotFound):
+        with _errors_translated("describe", location):
             resource = self._media.describe(location, generation)
         return StoredObject.from_resource(location.bucket, resource)
 
     def read(self, stored: StoredObject, max_bytes: int) -> bytes:
         """See `ObjectStore`."""
         # In a bucket that keeps old generations, the precondition asks for the live one.
-        with cloud_errors_translated("read", stored.location, not_found=ObjectNotFound):
+        with _errors_translated("read", stored.location):
             data = self._media.read(stored.location, stored.generation)
         return _gunzip(data, max_bytes) if _is_gzip(stored, data) else data
 
     def read_head(self, stored: StoredObject, size: int) -> bytes:
         """See `ObjectStore`."""
-        with cloud_errors_translated("read", stored.location, not_found=ObjectNotFound):
+        with _errors_translated("read", stored.location):
             data = self._media.read(stored.location, stored.generation, first=size)
         if _is_gzip(stored, data):
             try:
@@ -160,12 +160,12 @@ class CloudStore:
         resource = {"name": location.name, "contentType": content_type, "metadata": dict(metadata)}
         if cache_control is not None:
             resource["cacheControl"] = cache_control
-        with cloud_errors_translated("write", location, not_found=BucketNotFound):
+        with _errors_translated("write", location):
             self._media.write(location.bucket, resource, data, if_generation=if_generation)
 
 
 def _is_gzip(stored: StoredObject, data: bytes) -> bool:
-    return stored.content_encoding == "gzip" and data.startswith(_GZIP_MAGIC)
+    return stored.content_encoding == "gzip" and data.startswith(b"\x1f\x8b")
 
 
 def _gunzip(data: bytes, max_bytes: int) -> bytes:
@@ -175,62 +175,46 @@ def _gunzip(data: bytes, max_bytes: int) -> bytes:
     except zlib.error as error:
         raise CorruptImage(f"it is stored gzip-encoded and cannot be unpacked: {error}") from error
     if len(decompressed) > max_bytes:
-        raise SourceTooLarge(
-            f"it is stored gzip-encoded and unpacks to more than MAX_SOURCE_BYTES, which is {max_bytes:,}"
-        )
+        limit = f"MAX_SOURCE_BYTES, which is {max_bytes:,}"
+        raise SourceTooLarge(f"it is stored gzip-encoded and unpacks to more than {limit}")
     if not decompressor.eof:
         raise CorruptImage("it is stored gzip-encoded and ends too early")
     return decompressed
 
 
 @contextmanager
-def cloud_errors_translated(
-    action: str, location: ObjectLocation | FolderLocation, not_found: type[ObjectNotFound | BucketNotFound]
+def _errors_translated(
+    action: Literal["list", "describe", "read", "write"], location: ObjectLocation | FolderLocation
 ) -> Iterator[None]:
-    """Raise the service's own errors instead of those of the client libraries, which stay chained as the cause.
-
-    Args:
-        action: the call, in a word.
-        location: what the call is about.
-        not_found: what a 404 means for this call.
-    """
+    """Raise the service's own errors instead of those of the client libraries, which stay chained as the cause."""
     what = f"cannot {action} {location}"
     try:
         yield
     except api.NotFound as error:
-        if not_found is BucketNotFound:
+        if action in {"list", "write"}:
             raise BucketNotFound(f"{what}: there is no bucket gs://{location.bucket}") from error
         raise ObjectNotFound(f"{what}: it, or this generation of it, does not exist") from error
     except api.PreconditionFailed as error:
-        if not_found is ObjectNotFound:
-            raise ObjectNotFound(f"{what}: this generation of it is not the live one") from error
-        raise NameTaken(f"{what}: the name holds another generation than expected") from error
+        if action == "write":
+            raise NameTaken(f"{what}: the name holds another generation than expected") from error
+        raise ObjectNotFound(f"{what}: this generation of it is not the live one") from error
     except (api.Forbidden, api.Unauthorized) as error:
-        raise PermissionMissing(f"{what}: {_reason(error)}. Grant the service account {_role(action)}") from error
-    except api.GoogleAPICallError as error:
-        refused = error.code == HTTPStatus.BAD_REQUEST and isinstance(location, ObjectLocation)
-        # In a requester-pays bucket the request is wrong, and not the object.
-        refused = refused and "user project" not in str(error).lower()
+        role = _WRITER if action == "write" else _READER
+        raise PermissionMissing(f"{what}: {_reason(error)}. Grant the service account {role}") from error
+    except api.BadRequest as error:
+        # A listing is about no image, and in a requester-pays bucket the request is wrong, and not the object.
+        refused = action != "list" and "user project" not in str(error).lower()
         raise (StorageRefused if refused else StorageUnavailable)(f"{what}: {_reason(error)}") from error
     except google.auth.exceptions.GoogleAuthError as error:
         raise StorageUnavailable(f"{what}: no access token could be had: {error}") from error
     except (
-        api.RetryError,
+        api.GoogleAPIError,
         requests.RequestException,
         urllib3.exceptions.HTTPError,
         ConnectionError,
         json.JSONDecodeError,
     ) as error:
         raise StorageUnavailable(f"{what}: {_reason(error)}") from error
-
-
-def _role(action: str) -> str:
-    if action != "write":
-        return "roles/storage.objectViewer on the bucket"
-    return (
-        "roles/storage.objectCreator on the bucket, "
-        "or roles/storage.objectUser where an existing thumbnail has to be replaced"
-    )
 
 
 def _reason(error: Exception) -> str:

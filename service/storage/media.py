@@ -44,14 +44,10 @@ class MediaClient:
         retry: Retry,
         timeout: tuple[float, float],
     ) -> None:
-        """Take the connection pool of a session. Makes no request.
+        """Take the credentials and the connection pool of the storage client's session. Makes no request.
 
-        Args:
-            session: the storage client's session.
-            adapter: the session's adapter for the endpoint.
-            endpoint: the API's address, such as `https://storage.googleapis.com`.
-            retry: how failures are retried.
-            timeout: seconds to connect, and seconds of silence.
+        The adapter is the session's for the endpoint, which is the API's address. A time-out is given as seconds to
+        connect and seconds of silence.
         """
         self._endpoint = endpoint
         self._retry = retry
@@ -72,16 +68,13 @@ class MediaClient:
         """Return the object resource of one generation, or of the live one if None."""
         query = {"fields": RESOURCE_FIELDS} | ({} if generation is None else {"generation": generation})
         path = f"/storage/v1/{_path(location)}?{urlencode(query)}"
-        resource: Mapping[str, Any] = json.loads(self._retry(lambda: self._request("GET", path, {}))().data)
+        resource: Mapping[str, Any] = json.loads(self._retry(self._request)("GET", path, {}).data)
         return resource
 
     def read(self, location: ObjectLocation, generation: int, *, first: int | None = None) -> bytes:
-        """Return the bytes of one generation as stored, checked against their checksum.
+        """Return the bytes of the live generation as stored, checked against their checksum.
 
-        Args:
-            location: of the object.
-            generation: must be the live one.
-            first: read only this many bytes, and check none.
+        With `first`, read only so many bytes, which have no checksum.
         """
         query = urlencode({"alt": "media", "generation": generation, "ifGenerationMatch": generation})
         path = f"/download/storage/v1/{_path(location)}?{query}"
@@ -99,13 +92,9 @@ class MediaClient:
         return bytes(self._retry(attempt)())
 
     def write(self, bucket: str, resource: Mapping[str, Any], data: bytes, *, if_generation: int | None) -> None:
-        """Write an object in one multipart request. Storage checks the bytes against their checksum.
+        """Write the object of a resource in one multipart request. Storage checks the bytes against their checksum.
 
-        Args:
-            bucket: name of the bucket.
-            resource: the object's name and metadata, as an object resource of the JSON API.
-            data: the bytes.
-            if_generation: the generation that the name must hold; 0 means no object, None means any.
+        The name must hold the generation `if_generation`; 0 means no object, None means any.
         """
         query = {"uploadType": "multipart", "fields": "generation"}
         if if_generation is not None:
@@ -121,12 +110,12 @@ class MediaClient:
         )  # fmt: skip
         headers = {"content-type": f'multipart/related; boundary="{boundary.decode()}"'}
         path = f"/upload/storage/v1/b/{bucket}/o?{urlencode(query)}"
-        self._retry(lambda: self._request("POST", path, headers, body))()
+        self._retry(self._request)("POST", path, headers, body)
 
     def _request(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> urllib3.BaseHTTPResponse:
-        """Make one request and return its successful response; refresh a rejected token once."""
+        """Return a successful response; refresh a rejected token once."""
         response = self._send(method, path, headers, body)
         if response.status == _UNAUTHORIZED:
             self._credentials.refresh(self._refresh_request)
@@ -170,11 +159,7 @@ def _crc32c(data: bytes) -> str:
 
 
 def _verify_checksum(data: bytes, hashes: str) -> None:
-    """Compare bytes with the checksum in the value of an `x-goog-hash` header, if there is one.
-
-    Raises:
-        ProtocolError: the checksums differ.
-    """
+    """Raise ProtocolError if bytes do not have the checksum that the value of an `x-goog-hash` header may give."""
     for part in hashes.split(","):
         kind, _, expected = part.strip().partition("=")
         if kind == "crc32c" and expected != _crc32c(data):

@@ -32,50 +32,37 @@ _LONGEST_TEXT = 32_000
 def configure_logs(level: str, form: Literal["json", "console"] | None, project: str | None = None) -> None:
     """Set up logging for the process.
 
-    Args:
-        level: such as `INFO`. DEBUG holds for the service alone: libraries would log requests with their headers.
-        form: None means JSON unless stdout is a terminal.
-        project: the Google Cloud project of the traces.
+    DEBUG holds for the service alone, since libraries would log requests with their headers. A form of None means JSON
+    unless stdout is a terminal. `project` is the Google Cloud project of the traces.
     """
     # Pillow warns of every odd file. The image's outcome has a line of its own.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
-    to_console = form == "console" or (form is None and sys.stdout.isatty())
-    shared: list[Processor] = [
+    rendering: list[Processor] = [
+        structlog.processors.format_exc_info,
+        _as_cloud_logging(project),
+        # Escaped, a name of 1,024 bytes may take three times as many.
+        structlog.processors.JSONRenderer(ensure_ascii=False),
+    ]
+    if form == "console" or (form is None and sys.stdout.isatty()):
+        # structlog's default traceback shows the values of variables.
+        traceback = structlog.dev.plain_traceback
+        rendering = [_printable, structlog.dev.ConsoleRenderer(timestamp_key="time", exception_formatter=traceback)]
+    processors: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        _cut,
+        *rendering,
     ]
-    rendering: list[Processor] = (
-        [
-            _printable,
-            # structlog's default traceback shows the values of variables.
-            structlog.dev.ConsoleRenderer(timestamp_key="time", exception_formatter=structlog.dev.plain_traceback),
-        ]
-        if to_console
-        else [
-            structlog.processors.format_exc_info,
-            _as_cloud_logging(project),
-            # Escaped, a name of 1,024 bytes may take three times as many.
-            structlog.processors.JSONRenderer(ensure_ascii=False),
-        ]
-    )
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _cut, *rendering],
-        )
-    )
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=processors))
     logging.basicConfig(handlers=[handler], level=max(logging.getLevelNamesMapping()[level], logging.INFO), force=True)
     for name in _OWN_LOGGERS:
         logging.getLogger(name).setLevel(level)
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
+        processors=[structlog.stdlib.filter_by_level, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,

@@ -4,27 +4,27 @@ The instruments are OpenTelemetry's. They do nothing unless METRICS is on, which
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import structlog
 from opentelemetry.metrics import NoOpMeterProvider
 
-from service.telemetry.sdk import SERVICE
-
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import MetricReader
 
 log = structlog.get_logger()
 
+_SERVICE = "thumbnail-service"
 _SECONDS_BOUNDARIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _FLUSH_SECONDS = 10.0
-"""Time for the last export of a process that ends by itself."""
 _HURRIED_FLUSH_SECONDS = 1.0
-"""Time for the last export after SIGTERM, which leaves the process ten seconds in all."""
+"""Time for the last export of a process that ends by itself, and after SIGTERM, which leaves it ten seconds in all."""
 
 
 class Door(StrEnum):
@@ -67,41 +67,31 @@ class Origin(StrEnum):
 class Timer:
     """Seconds that one image spends in each stage, for one thread. Stages nest: the inner one pauses the outer."""
 
-    __slots__ = ("_since", "_stage", "seconds")
+    # A generator as context manager would take twice as long, several times an image.
+    __slots__ = ("_since", "_stages", "seconds")
 
     def __init__(self) -> None:
-        self.seconds: dict[Stage, float] = {}
-        self._stage: Stage | None = None
+        self.seconds: dict[Stage, float] = defaultdict(float)
+        self._stages: list[Stage] = []
         self._since = 0.0
 
-    def stage(self, stage: Stage) -> "_TimedStage":
-        """Return a context manager that counts the time of its block towards a stage."""
-        return _TimedStage(self, stage)
+    def stage(self, stage: Stage) -> Self:
+        """Begin a stage, which ends with the block of the `with` statement that this call is in."""
+        self._count()
+        self._stages.append(stage)
+        return self
 
-    def switch(self, stage: Stage | None) -> Stage | None:
-        """Count the time so far towards the current stage, make `stage` the current one, and return the previous."""
-        now = time.perf_counter()
-        previous = self._stage
-        if previous is not None:
-            self.seconds[previous] = self.seconds.get(previous, 0.0) + now - self._since
-        self._stage, self._since = stage, now
-        return previous
-
-
-class _TimedStage:
-    """The context manager of `Timer.stage`. A generator would take twice as long, several times an image."""
-
-    __slots__ = ("_outer", "_stage", "_timer")
-
-    def __init__(self, timer: Timer, stage: Stage) -> None:
-        self._timer = timer
-        self._stage = stage
-
-    def __enter__(self) -> None:
-        self._outer = self._timer.switch(self._stage)
+    def __enter__(self) -> None: ...
 
     def __exit__(self, *_: object) -> None:
-        self._timer.switch(self._outer)
+        self._count()
+        self._stages.pop()
+
+    def _count(self) -> None:
+        now = time.perf_counter()
+        if self._stages:
+            self.seconds[self._stages[-1]] += now - self._since
+        self._since = now
 
 
 class Metrics:
@@ -110,7 +100,7 @@ class Metrics:
     def __init__(self, provider: "MeterProvider | None" = None) -> None:
         """Create the instruments; None makes them do nothing."""
         self._provider = provider
-        meter = (provider or NoOpMeterProvider()).get_meter(SERVICE)
+        meter = (provider or NoOpMeterProvider()).get_meter(_SERVICE)
         self._images = meter.create_counter("thumbnails.images", "{image}", "Images by outcome and door.")
         self._seconds = meter.create_histogram(
             "thumbnails.duration",
@@ -164,6 +154,24 @@ class Metrics:
 
 OFF = Metrics()
 """Measures nothing."""
+
+
+def meter_provider(reader: "MetricReader | None" = None) -> "MeterProvider":
+    """Return a provider that sends metrics by OTLP over HTTP, or hands them to `reader`.
+
+    OpenTelemetry's standard environment variables say where to and how often. The provider is not made the global one:
+    FastAPI and the storage client would send metrics of their own through that.
+    """
+    from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415 - an extra, and slow to import
+    from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource  # noqa: PLC0415 - an extra
+
+    if reader is None:
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter  # noqa: PLC0415 - an extra
+        from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader  # noqa: PLC0415 - an extra
+
+        reader = PeriodicExportingMetricReader(OTLPMetricExporter())
+    resource = Resource.create({SERVICE_NAME: _SERVICE}).merge(OTELResourceDetector().detect())
+    return MeterProvider(metric_readers=[reader], resource=resource, shutdown_on_exit=False)
 
 
 def _shut_down(provider: "MeterProvider", seconds: float) -> None:

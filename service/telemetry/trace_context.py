@@ -42,19 +42,13 @@ class TraceContextMiddleware:
 def trace_of(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str | bool]:
     """Return the trace, the span, and whether they are sampled; leave out what is missing or malformed.
 
-    Args:
-        headers: names in lower case, as ASGI has them.
+    The standard header goes before Google's own. Names of headers are in lower case, as ASGI has them.
     """
-    values = dict(headers)
-    standard, cloud = (values.get(name, b"").decode("latin-1") for name in (b"traceparent", b"x-cloud-trace-context"))
-    return _from_traceparent(standard) or _from_cloud(cloud)
-
-
-def _from_traceparent(value: str) -> dict[str, str | bool]:
-    """Read the header of W3C Trace Context."""
-    span = get_current_span(_PROPAGATOR.extract({"traceparent": value})).get_span_context()
+    values = {name: value.decode("latin-1") for name, value in headers}
+    context = _PROPAGATOR.extract({"traceparent": values.get(b"traceparent", "")})
+    span = get_current_span(context).get_span_context()
     if not span.is_valid:
-        return {}
+        return _from_cloud(values.get(b"x-cloud-trace-context", ""))
     return {
         TRACE: format_trace_id(span.trace_id),
         SPAN: format_span_id(span.span_id),
@@ -63,7 +57,6 @@ def _from_traceparent(value: str) -> dict[str, str | bool]:
 
 
 def _from_cloud(value: str) -> dict[str, str | bool]:
-    """Read Google's own header."""
     if (match := _CLOUD_TRACE.fullmatch(value)) is None or not int(match[1], 16):
         return {}
     trace: dict[str, str | bool] = {TRACE: match[1].lower()}
