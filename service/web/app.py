@@ -1,8 +1,11 @@
 """The web application: its doors, pages and error answers put together around a service."""
 
-from fastapi import FastAPI
+from urllib.parse import urlsplit
+
+from fastapi import Depends, FastAPI, Request
 
 from service.bootstrap import Service
+from service.errors import ForeignPage
 from service.telemetry.trace_context import TraceContextMiddleware
 from service.web.answers import add_error_handlers
 from service.web.events import add_event_door
@@ -19,6 +22,7 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(
         title="Thumbnails for Cloud Storage",
         description="Thumbnails of the images in a Cloud Storage folder: a whole folder, or one image as it arrives.",
+        dependencies=[Depends(_refuse_foreign_page)],
         max_body_size=_MAX_BODY_BYTES,
         docs_url=None,
         redoc_url=None,
@@ -41,3 +45,16 @@ def create_app(service: Service) -> FastAPI:
     if pages:
         pages.add_to(app)
     return app
+
+
+async def _refuse_foreign_page(request: Request) -> None:
+    """Refuse a POST that a page of another host makes a browser send.
+
+    If a proxy adds the token, any page that is open beside it could start runs.
+    """
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    is_own = site in {"same-origin", "none"} if site else not origin or urlsplit(origin).netloc == request.url.netloc
+    if request.method == "POST" and not is_own:
+        raise ForeignPage(
+            f"a page of {origin or 'another host'} may not call; use curl, Cloud Scheduler or this service's own /docs"
+        )

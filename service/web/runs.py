@@ -19,7 +19,6 @@ from service.runs.runner import Start
 from service.runs.status import RunList, RunStatus, list_runs, run_status
 from service.runs.supervisor import begin, supervise
 from service.web.answers import ErrorAnswer, answer_error
-from service.web.body import Body
 from service.web.pages import VARY, Pages, prefers_page
 
 NDJSON = "application/x-ndjson"
@@ -43,12 +42,12 @@ def add_run_door(app: FastAPI, service: Service) -> None:
         },
         openapi_extra={"requestBody": {"content": {"application/json": {"schema": RunRequest.model_json_schema()}}}},
     )
-    async def run(request: Request, body: Body) -> Response:
+    async def run(request: Request) -> Response:
         """Thumbnail the input folder, a folder inside it, or one chunk of it.
 
         With `Accept: application/x-ndjson` the answer is a line of progress a second, then the report.
         """
-        asked = _run_request(body)
+        asked = _run_request(await request.body())
         default_hour = _scheduled_hour(request) if asked.timestamp is None else None
         params = RunParameters.of(asked, service.settings, default_hour)
         report = Report(params, service)
