@@ -18,50 +18,13 @@ from service.web.startup import Application, DeferredApp
 class _Server(uvicorn.Server):
     """Loads the application once the port is open, and tells long runs at once when the process is to end."""
 
-    def __init__(self, config: uvicorn.Config, app: DeferredApp, stop: Stop) -> None:
-        super().__init__(config)
-        self._app = app
-        self._stop = stop
-
-    async def startup(self, sockets: list[socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._app.start_loading()
-
-    async def on_tick(self, counter: int) -> bool:
-        """Return True once the server has to end."""
-        return await super().on_tick(counter) or self._app.failure is not None
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """End in order at the first signal, at once at a second Ctrl-C.
-
-        Not uvicorn's own, which sends itself the signal again at the end and so dies of it instead of returning.
-        """
-        del frame
-        self._stop.set()
-        self.force_exit = self.should_exit and sig == signal.SIGINT
-        self.should_exit = True
-
-
-def main() -> int:
-    """Serve until told to end; return the exit status."""
-    try:
-        _serve(begin())
-    except ServiceError as error:
-        sys.stderr.write(f"{error}\n")
-        return exit_status_of(error)
-    except Exception:
-        logging.getLogger(__name__).critical("the service could not start", exc_info=True)
-        return TRY_AGAIN
-    return DONE
-
-
-def _serve(settings: Settings) -> None:
-    """Serve until told to end; raise what kept the application from being loaded."""
-    stop = Stop()
-    with ExitStack() as ending:
-        app = DeferredApp(lambda: _load(settings, stop, ending))
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stop = Stop()
+        self._ending = ExitStack()
+        self.app = DeferredApp(self._load)
         config = uvicorn.Config(
-            app,
+            self.app,
             host="0.0.0.0",  # noqa: S104 - a container is reached from outside of it
             port=settings.port,
             lifespan="off",
@@ -73,20 +36,54 @@ def _serve(settings: Settings) -> None:
             # Cloud Run ends TLS and says so in X-Forwarded-Proto. Nothing is allowed or refused by it.
             forwarded_allow_ips="*",
         )
-        _Server(config, app, stop).run()
-    if app.failure:
-        raise app.failure
+        super().__init__(config)
+
+    def _load(self) -> Application:
+        from service.bootstrap import build  # noqa: PLC0415 - takes half a second; the port opens first
+        from service.web.app import create_app  # noqa: PLC0415 - takes half a second; the port opens first
+
+        service = build(self._settings, stop=self._stop)
+        # The rest ends with the process.
+        self._ending.callback(service.metrics.close, hurry=True)
+        return create_app(service)
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.app.start_loading()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Return True once the server has to end."""
+        return await super().on_tick(counter) or self.app.failure is not None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End in order at the first signal, at once at a second Ctrl-C.
+
+        Not uvicorn's own, which sends itself the signal again at the end and so dies of it instead of returning.
+        """
+        del frame
+        self._stop.set()
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        self._ending.close()
 
 
-def _load(settings: Settings, stop: Stop, ending: ExitStack) -> Application:
-    """Import and build what takes long; add what is to be done at the end."""
-    from service.bootstrap import build  # noqa: PLC0415 - takes half a second; the port opens first
-    from service.web.app import create_app  # noqa: PLC0415 - takes half a second; the port opens first
-
-    service = build(settings, stop=stop)
-    # The rest ends with the process.
-    ending.callback(service.metrics.close, hurry=True)
-    return create_app(service)
+def main() -> int:
+    """Serve until told to end; return the exit status."""
+    try:
+        server = _Server(begin())
+        server.run()
+        if server.app.failure:
+            raise server.app.failure
+    except ServiceError as error:
+        sys.stderr.write(f"{error}\n")
+        return exit_status_of(error)
+    except Exception:
+        logging.getLogger(__name__).critical("the service could not start", exc_info=True)
+        return TRY_AGAIN
+    return DONE
 
 
 if __name__ == "__main__":

@@ -116,15 +116,15 @@ def _hours(names: Iterable[str]) -> Iterator[Hour]:
 def contact_sheet(
     store: ObjectStore, bucket: str, hour: Hour, *, folder: str = "", after: str = "", search: str = ""
 ) -> ContactSheet:
-    """Return one page of the thumbnails of an hour.
+    """Return one page of the thumbnails of an hour whose name below the hour folder matches.
 
     Args:
         store: holds the thumbnails.
         bucket: its name.
         hour: the hour folder.
-        folder: only thumbnails in this folder below the hour; empty, or with a slash at the end.
-        after: only thumbnails after this name below the hour.
-        search: only thumbnails whose name contains this, in any case.
+        folder: what the name starts with; empty, or with a slash at the end.
+        after: what the name follows.
+        search: what the name contains, in any case.
 
     Raises:
         InvalidValue: no name can be like `folder` or `after`, or `search` is too long.
@@ -157,12 +157,7 @@ def find_thumbnail(
 ) -> tuple[StoredObject, str]:
     """Find a thumbnail that the service made, and its content type, one of `OUTPUT_MEDIA_TYPES`.
 
-    Args:
-        store: holds the thumbnails.
-        bucket: its name.
-        hour: the hour folder, as the caller wrote it.
-        name: the name below it, as the caller wrote it.
-        generation: of the thumbnail, as the caller wrote it; the live one if None.
+    Hour, name below the hour folder and generation are as the caller wrote them; no generation means the live one.
 
     Raises:
         ObjectNotFound: there is none, or the object is not for callers to see. The message is the same.

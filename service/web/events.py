@@ -35,7 +35,7 @@ class EventAnswer(BaseModel):
     reason: str | None = None
 
 
-def add_event_door(app: FastAPI, service: Service) -> None:
+def add_event_route(app: FastAPI, service: Service) -> None:
     """Serve `POST /events`."""
 
     @app.post(
@@ -75,7 +75,7 @@ async def _answer_event(service: Service, request: Request) -> EventAnswer | Res
         outcome = await submit_event(service, event)
         ended = outcome.result
     except RetryLater as error:
-        return answer_error(request, error, message="image failed", outcome=Result.FAILED)
+        return await answer_error(request, error, message="image failed", outcome=Result.FAILED)
     finally:
         metrics.image(Door.EVENTS, ended)
     thumbnails = [str(location) for location in outcome.thumbnails]

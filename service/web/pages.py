@@ -161,11 +161,8 @@ class Pages:
     def _page(self, template: str, **values: object) -> Response:
         from service.web.rendering import render  # noqa: PLC0415 - a service that nobody looks at starts without it
 
-        return Response(
-            render(template, bucket=self._bucket, **values),
-            headers=_PAGE_HEADERS,
-            media_type="text/html",
-        )
+        content = render(template, bucket=self._bucket, **values)
+        return Response(content, headers=_PAGE_HEADERS, media_type="text/html")
 
 
 def add_docs(app: FastAPI) -> None:
