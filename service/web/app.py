@@ -23,7 +23,7 @@ def create_app(service: Service) -> FastAPI:
     description = "Thumbnails of the images in a Cloud Storage folder: a whole folder, or one image as it arrives."
     app = FastAPI(
         title="Thumbnails for Cloud Storage",
-        description=f"{description} [Back to the pages](/)" if pages else description,
+        description=f"{description} [Web pages](/)" if pages else description,
         dependencies=[Depends(_refuse_foreign_page)],
         max_body_size=_MAX_BODY_BYTES,
         docs_url=None,
