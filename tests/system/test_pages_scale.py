@@ -127,7 +127,7 @@ def test_before_a_store_with_an_index_a_page_takes_no_longer_than_one_of_a_small
         timed(client, f"/hours/{HOUR}")
         asked.clear()
         times = sorted(timed(client, f"/hours/{HOUR}")[0] for _ in range(5))
-        assert asked == [202] * 5
+        assert asked == [1000] * 5
         deep, page = timed(client, f"/hours/{HOUR}?after={name_of(50_000)}")
         assert shown(page) == [name_of(index) for index in range(50_001, 50_201)]
         asked.clear()
