@@ -10,22 +10,50 @@ from types import FrameType
 import uvicorn
 
 from service.errors import ServiceError
-from service.process import TRY_AGAIN, Shutdown, Stop, begin, exit_status_of, leave
+from service.process import DONE, TRY_AGAIN, Shutdown, Stop, begin, exit_status_of, leave
 from service.settings import Settings
 from service.web.startup import Application, DeferredApp
 
 
 class _Server(uvicorn.Server):
-    """Loads the service once the port is open, and tells it at once when it is to end, so that long runs end early."""
+    """Loads the application once the port is open, and tells long runs at once when the process is to end."""
 
-    def __init__(self, config: uvicorn.Config, front: DeferredApp, stop: Stop) -> None:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stop = Stop()
+        self._ending = ExitStack()
+        self.app = DeferredApp(self._load)
+        config = uvicorn.Config(
+            self.app,
+            host="0.0.0.0",  # noqa: S104 - a container is reached from outside of it
+            port=settings.port,
+            lifespan="off",
+            log_config=None,
+            # The platform logs requests already.
+            access_log=False,
+            timeout_graceful_shutdown=int(Shutdown().whole),
+            server_header=False,
+            # Cloud Run ends TLS and says so in X-Forwarded-Proto. Nothing is allowed or refused by it.
+            forwarded_allow_ips="*",
+        )
         super().__init__(config)
-        self._front = front
-        self._stop = stop
+
+    def _load(self) -> Application:
+        from service.bootstrap import build  # noqa: PLC0415 - takes half a second; the port opens first
+        from service.web.app import create_app  # noqa: PLC0415 - takes half a second; the port opens first
+
+        service = build(self._settings, stop=self._stop)
+        # The rest ends with the process.
+        self._ending.callback(service.metrics.close, hurry=True)
+        return create_app(service)
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         await super().startup(sockets)
-        self._front.start_loading(self._end)
+        self.app.start_loading()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Return True once the server has to end."""
+        return await super().on_tick(counter) or self.app.failure is not None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """End in order at the first signal, at once at a second Ctrl-C.
@@ -37,52 +65,25 @@ class _Server(uvicorn.Server):
         self.force_exit = self.should_exit and sig == signal.SIGINT
         self.should_exit = True
 
-    def _end(self) -> None:
-        self.should_exit = True
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        self._ending.close()
 
 
 def main() -> int:
     """Serve until told to end; return the exit status."""
     try:
-        settings = begin()
+        server = _Server(begin())
+        server.run()
+        if server.app.failure:
+            raise server.app.failure
     except ServiceError as error:
         sys.stderr.write(f"{error}\n")
         return exit_status_of(error)
-    stop = Stop()
-    ending = ExitStack()
-    ending.callback(stop.set)
-    front = DeferredApp(lambda: _load(settings, stop, ending), ending.close)
-    config = uvicorn.Config(
-        front,
-        host="0.0.0.0",  # noqa: S104 - a container is reached from outside of it
-        port=settings.port,
-        log_config=None,
-        # The platform logs requests already.
-        access_log=False,
-        timeout_graceful_shutdown=int(Shutdown().whole),
-        server_header=False,
-        # Cloud Run ends TLS and says so in X-Forwarded-Proto. Nothing is allowed or refused by it.
-        forwarded_allow_ips="*",
-    )
-    _Server(config, front, stop).run()
-    if isinstance(front.failure, ServiceError):
-        sys.stderr.write(f"{front.failure}\n")
-        return exit_status_of(front.failure)
-    if front.failure:
-        logging.getLogger(__name__).critical("the service could not start", exc_info=front.failure)
+    except Exception:
+        logging.getLogger(__name__).critical("the service could not start", exc_info=True)
         return TRY_AGAIN
-    return 0
-
-
-def _load(settings: Settings, stop: Stop, ending: ExitStack) -> Application:
-    """Import and build what takes long; add what is to be done at the end."""
-    from service.bootstrap import build  # noqa: PLC0415 - takes half a second; the port opens first
-    from service.web.app import create_app  # noqa: PLC0415 - takes half a second; the port opens first
-
-    service = build(settings, stop=stop)
-    # The rest ends with the process.
-    ending.callback(service.metrics.close, hurry=True)
-    return create_app(service)
+    return DONE
 
 
 if __name__ == "__main__":

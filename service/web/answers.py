@@ -54,7 +54,7 @@ class ErrorAnswer(BaseModel):
 
 def add_error_handlers(app: FastAPI) -> None:
     """Answer every error that leaves a route."""
-    app.exception_handler(ServiceError)(_answer_service_error)
+    app.exception_handler(ServiceError)(answer_error)
     app.exception_handler(HTTPException)(_answer_no_route)
     app.exception_handler(Exception)(_answer_unforeseen)
 
@@ -64,26 +64,20 @@ def status_of(error: ServiceError) -> HTTPStatus:
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
-def answer_error(
+async def answer_error(
     request: Request,
     error: ServiceError,
     status: HTTPStatus | None = None,
     message: str = "to be tried again",
     **fields: str,
 ) -> Response:
-    """Answer with an error, and log one that may pass. An error that only the caller can mend is not logged.
+    """Answer with an error and its status, unless another is given.
 
-    Args:
-        request: a browser's gets a page.
-        error: what happened.
-        status: instead of the one in `STATUS`.
-        message: for the log.
-        fields: further ones for the log.
+    An error that may pass is logged with the message and the fields; one that only the caller can mend is not.
     """
-    answer = ErrorAnswer(code=error.code, reason=str(error))
+    field = error.field if isinstance(error, InvalidValue) else None
+    answer = ErrorAnswer(code=error.code, reason=str(error), field=field)
     headers = {}
-    if isinstance(error, InvalidValue):
-        answer.field = error.field
     if isinstance(error, RetryLater):
         log.warning(message, **fields, code=error.code, reason=str(error))
         if error.retry_after is not None:
@@ -97,10 +91,6 @@ def _answer(request: Request, answer: ErrorAnswer, status: int, headers: Mapping
         return pages.problem(status, answer.code, answer.reason, headers)
     vary = VARY if pages else {}
     return JSONResponse(answer.model_dump(exclude_none=True), status, {**vary, **headers})
-
-
-async def _answer_service_error(request: Request, error: ServiceError) -> Response:
-    return answer_error(request, error)
 
 
 async def _answer_no_route(request: Request, error: HTTPException) -> Response:

@@ -1,13 +1,16 @@
 """The web application: its doors, pages and error answers put together around a service."""
 
-from fastapi import FastAPI
+from urllib.parse import urlsplit
+
+from fastapi import Depends, FastAPI, Request
 
 from service.bootstrap import Service
+from service.errors import ForeignPage
 from service.telemetry.trace_context import TraceContextMiddleware
 from service.web.answers import add_error_handlers
-from service.web.events import add_event_door
+from service.web.events import add_event_route
 from service.web.pages import Pages, add_docs
-from service.web.runs import add_run_door, add_run_status
+from service.web.runs import add_run_routes
 from service.web.startup import HEALTHY
 
 _MAX_BODY_BYTES = 1024 * 1024
@@ -16,15 +19,17 @@ _MAX_BODY_BYTES = 1024 * 1024
 
 def create_app(service: Service) -> FastAPI:
     """Build the application around a service that is ready."""
+    pages = Pages(service) if service.settings.pages else None
+    description = "Thumbnails of the images in a Cloud Storage folder: a whole folder, or one image as it arrives."
     app = FastAPI(
         title="Thumbnails for Cloud Storage",
-        description="Thumbnails of the images in a Cloud Storage folder: a whole folder, or one image as it arrives.",
+        description=f"{description} [Web pages](/)" if pages else description,
+        dependencies=[Depends(_refuse_foreign_page)],
         max_body_size=_MAX_BODY_BYTES,
         docs_url=None,
         redoc_url=None,
     )
     app.add_middleware(TraceContextMiddleware)
-    pages = Pages(service) if service.settings.pages else None
     app.state.pages = pages
     add_error_handlers(app)
 
@@ -34,10 +39,22 @@ def create_app(service: Service) -> FastAPI:
         """Tell that the process serves; ask nothing of storage."""
         return HEALTHY
 
-    add_run_door(app, service)
-    add_run_status(app, service, pages)
-    add_event_door(app, service)
+    add_run_routes(app, service, pages)
+    add_event_route(app, service)
     add_docs(app)
     if pages:
         pages.add_to(app)
     return app
+
+
+async def _refuse_foreign_page(request: Request) -> None:
+    """Refuse a POST that a page of another host makes a browser send.
+
+    If a proxy adds the token, any page that is open beside it could start runs.
+    """
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    is_own = site in {"same-origin", "none"} if site else not origin or urlsplit(origin).netloc == request.url.netloc
+    if request.method == "POST" and not is_own:
+        raise ForeignPage(
+            f"a page of {origin or 'another host'} may not call; use curl, Cloud Scheduler or this service's own /docs"
+        )

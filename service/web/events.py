@@ -17,7 +17,6 @@ from service.runs.supervisor import settled
 from service.telemetry.metrics import Door
 from service.thumbnailer import Outcome, Result
 from service.web.answers import ErrorAnswer, answer_error
-from service.web.body import Body
 
 _PLACE_WAIT_SECONDS = 60
 """How long an event waits for its turn. Pub/Sub takes a push back after 10 to 600 s."""
@@ -36,7 +35,7 @@ class EventAnswer(BaseModel):
     reason: str | None = None
 
 
-def add_event_door(app: FastAPI, service: Service) -> None:
+def add_event_route(app: FastAPI, service: Service) -> None:
     """Serve `POST /events`."""
 
     @app.post(
@@ -49,18 +48,18 @@ def add_event_door(app: FastAPI, service: Service) -> None:
         },
         openapi_extra={"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}},
     )
-    async def events(request: Request, body: Body) -> EventAnswer | Response:
+    async def events(request: Request) -> EventAnswer | Response:
         """Thumbnail the one object that an event of Eventarc or Pub/Sub push is about."""
-        answer = await _answer_event(service, request, body)
+        answer = await _answer_event(service, request)
         if isinstance(answer, EventAnswer):
             log.debug("event", **answer.model_dump(exclude_none=True))
         return answer
 
 
-async def _answer_event(service: Service, request: Request, body: bytes) -> EventAnswer | Response:
+async def _answer_event(service: Service, request: Request) -> EventAnswer | Response:
     metrics = service.metrics
     try:
-        event = decode(request.headers, body)
+        event = decode(request.headers, await request.body())
     except UnusableEvent as error:
         # Any answer but 2xx would have it delivered again for a day, and change nothing.
         log.error("event rejected", outcome=Result.REJECTED, code=error.code, reason=str(error))
@@ -76,7 +75,7 @@ async def _answer_event(service: Service, request: Request, body: bytes) -> Even
         outcome = await submit_event(service, event)
         ended = outcome.result
     except RetryLater as error:
-        return answer_error(request, error, message="image failed", outcome=Result.FAILED)
+        return await answer_error(request, error, message="image failed", outcome=Result.FAILED)
     finally:
         metrics.image(Door.EVENTS, ended)
     thumbnails = [str(location) for location in outcome.thumbnails]

@@ -10,11 +10,10 @@ from http import HTTPStatus
 from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, Response
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.bootstrap import PAGE_IMAGE_READS, Service
-from service.errors import ObjectNotFound
 from service.naming import Hour
 from service.runs.status import RunList, RunStatus, list_runs
 from service.web.contact_sheet import MAX_IMAGE_BYTES, contact_sheet, find_thumbnail, newest_hours
@@ -29,18 +28,19 @@ _PAGE_POLICY = (
 )
 _DOCS_POLICY = _PAGE_POLICY.replace("img-src 'self'", "img-src 'self' data:")
 """Swagger UI has icons inside its style sheet."""
-_DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
 _IMAGE_POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"
 _SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_PAGE_HEADERS = _SECURITY_HEADERS | {"Content-Security-Policy": _PAGE_POLICY, "Cache-Control": NO_CACHE} | VARY
+"""With all of them, since the page of an unforeseen error does not pass `SecurityHeadersMiddleware`."""
 
 _OVERVIEW_HOURS = 24
 _HOURS_PER_PAGE = 200
 _OVERVIEW_RUNS = 10
-_MAX_GENERATION = 2**63 - 1
 _GET = ["GET", "HEAD"]
 
 
@@ -57,7 +57,7 @@ class SecurityHeadersMiddleware:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in (_SECURITY_HEADERS | {"Content-Security-Policy": _DATA_POLICY}).items():
+                for name, value in _SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
@@ -73,6 +73,7 @@ class Pages:
         self._bucket = service.settings.destination_bucket
         self._settings = service.settings
         self._image_reads = CapacityLimiter(PAGE_IMAGE_READS)
+        self._static_files = VersionedStaticFiles(directory=STATIC)
 
     def add_to(self, app: FastAPI) -> None:
         """Add the routes of all pages but those of runs, which `runs.py` serves as JSON too."""
@@ -85,7 +86,7 @@ class Pages:
             ("/hours/{hour}/{name:path}", self._image),
         ):
             app.add_api_route(path, page, methods=_GET, include_in_schema=False, response_class=Response)
-        app.mount("/static", VersionedStaticFiles(directory=STATIC))
+        app.mount("/static", self._static_files)
 
     def runs(self, runs: RunList) -> Response:
         """Return the page of the latest runs."""
@@ -100,15 +101,15 @@ class Pages:
         title = HTTPStatus(status).phrase
         page = self._page("problem.html", section="", status=status, title=title, code=code, reason=reason)
         page.status_code = status
-        # Unforeseen errors are answered outside of `SecurityHeadersMiddleware`.
-        page.headers.update(_SECURITY_HEADERS | dict(headers))
+        page.headers.update(headers)
         return page
 
     def _overview(self, request: Request) -> Response:
         return self._page(
             "overview.html",
             section="overview",
-            settings=list(setting_rows(self._settings)),
+            input_folder=self._settings.input_folder,
+            settings=setting_rows(self._settings),
             runs=list_runs(self._store, self._bucket),
             max_runs=_OVERVIEW_RUNS,
             hours=newest_hours(self._store, self._bucket, _OVERVIEW_HOURS),
@@ -144,14 +145,14 @@ class Pages:
         )
 
     def _read_image(self, request: Request, hour: str, name: str, generation: str | None) -> Response:
-        thumbnail, content_type = find_thumbnail(self._store, self._bucket, hour, name, _parse_generation(generation))
+        thumbnail, content_type = find_thumbnail(self._store, self._bucket, hour, name, generation)
         headers = {
             "ETag": f'"{thumbnail.generation}"',
             # Private: callers are authorized before each request, so no shared cache may answer instead.
             "Cache-Control": f"private, {IMMUTABLE if generation else NO_CACHE}",
             "Content-Security-Policy": _IMAGE_POLICY,
         }
-        if _is_known(request, headers["ETag"]):
+        if self._static_files.is_not_modified(Headers(headers), request.headers):
             return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
         if request.method == "HEAD":
             return Response(headers=headers | {"Content-Length": str(thumbnail.size)}, media_type=content_type)
@@ -160,11 +161,8 @@ class Pages:
     def _page(self, template: str, **values: object) -> Response:
         from service.web.rendering import render  # noqa: PLC0415 - a service that nobody looks at starts without it
 
-        return Response(
-            render(template, bucket=self._bucket, **values),
-            headers={"Content-Security-Policy": _PAGE_POLICY, "Cache-Control": NO_CACHE, **VARY},
-            media_type="text/html",
-        )
+        content = render(template, bucket=self._bucket, **values)
+        return Response(content, headers=_PAGE_HEADERS, media_type="text/html")
 
 
 def add_docs(app: FastAPI) -> None:
@@ -181,17 +179,3 @@ def add_docs(app: FastAPI) -> None:
 def prefers_page(request: Request) -> bool:
     """Return true for a browser, which asks for HTML by name."""
     return request.method in _GET and "text/html" in request.headers.get("accept", "")
-
-
-def _parse_generation(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if text.isascii() and text.isdigit() and (number := int(text)) <= _MAX_GENERATION:
-        return number
-    raise ObjectNotFound("there is no such thumbnail")
-
-
-def _is_known(request: Request, etag: str) -> bool:
-    """Return true if the caller has this version already (RFC 9110, 13.1.2)."""
-    known = ",".join(request.headers.getlist("if-none-match")).split(",")
-    return any(tag.strip().removeprefix("W/") in {etag, "*"} for tag in known)

@@ -15,10 +15,6 @@ from pydantic import ByteSize
 from service.naming import Hour
 from service.web.static_files import static_address
 
-_MINUTE = 60
-_HOUR = 60 * _MINUTE
-_FIRST_ISOLATE, _POP_ISOLATE = "\u2068", "\u2069"
-
 _VISIBLE = {
     **{code: chr(0x2400 + code) for code in range(0x20)},
     0x7F: "␡",
@@ -38,12 +34,8 @@ def _breakable(value: object) -> Markup:
 
 
 def _isolated(value: object) -> str:
-    """Do what `<bdi>` does, for attributes and titles."""
-    return f"{_FIRST_ISOLATE}{_text(value)}{_POP_ISOLATE}"
-
-
-def _last_part(name: str) -> str:
-    return name[name.rfind("/") + 1 :]
+    """Do what `<bdi>` does, for attributes and titles: between FIRST STRONG ISOLATE and POP DIRECTIONAL ISOLATE."""
+    return f"\u2068{_text(value)}\u2069"
 
 
 def _path(name: str) -> str:
@@ -66,23 +58,21 @@ def format_size(size: int) -> str:
 
 def _duration(seconds: float) -> str:
     """Format seconds: `40 s`, `2 min 5 s`, `3 h 20 min`."""
-    whole = round(seconds)
-    if whole < _MINUTE:
-        return f"{whole} s"
-    if whole < _HOUR:
-        return f"{whole // _MINUTE} min {whole % _MINUTE} s"
-    return f"{whole // _HOUR:,} h {whole % _HOUR // _MINUTE} min"
+    minutes, whole_seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {minutes} min"
+    return f"{minutes} min {whole_seconds} s" if minutes else f"{whole_seconds} s"
 
 
 def _moment(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _long_hour(hour: Hour | str) -> str:
+def _long_hour(hour: Hour) -> str:
     """Format `20251203T15Z` as `3 December 2025, 15:00 UTC`."""
-    text = str(hour)
-    month = datetime(2000, int(text[4:6]), 1, tzinfo=UTC).strftime("%B")
-    return f"{int(text[6:8])} {month} {text[:4]}, {text[9:11]}:00 UTC"
+    moment = datetime.strptime(str(hour), "%Y%m%dT%H%z")
+    return f"{moment.day} {moment:%B} {moment.year:04}, {moment:%H}:00 UTC"
 
 
 _environment = Environment(
@@ -97,7 +87,7 @@ _environment.filters |= {
     "text": _text,
     "breakable": _breakable,
     "isolated": _isolated,
-    "last_part": _last_part,
+    "last_part": lambda name: name.rpartition("/")[2],
     "path": _path,
     "number": _number,
     "size": format_size,
@@ -109,10 +99,5 @@ _environment.globals |= {"query": _query, "static": static_address}
 
 
 def render(template: str, **values: object) -> bytes:
-    """Return a page.
-
-    Args:
-        template: file name in `templates/`.
-        values: all variables that the template uses.
-    """
+    """Return a page of a file in `templates/`, with values for all of its variables."""
     return _environment.get_template(template).render(values).encode(errors="replace")

@@ -1,7 +1,7 @@
 """`POST /run`, `GET /runs` and `GET /runs/<run_id>`. Translates only; a run itself is in the package `runs`."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from datetime import datetime
 from http import HTTPStatus
@@ -15,11 +15,9 @@ from service.errors import BucketNotFound, InvalidValue
 from service.naming import Hour
 from service.runs.report import Counts, Report, RunReport
 from service.runs.request import RunParameters, RunRequest, check_run_id
-from service.runs.runner import Start
 from service.runs.status import RunList, RunStatus, list_runs, run_status
 from service.runs.supervisor import begin, supervise
 from service.web.answers import ErrorAnswer, answer_error
-from service.web.body import Body
 from service.web.pages import VARY, Pages, prefers_page
 
 NDJSON = "application/x-ndjson"
@@ -28,8 +26,10 @@ _PROGRESS_SECONDS = 1.0
 _PROGRESS_FIELDS = {*Counts.model_fields, "elapsed_seconds"}
 
 
-def add_run_door(app: FastAPI, service: Service) -> None:
-    """Serve `POST /run`."""
+def add_run_routes(app: FastAPI, service: Service, pages: Pages | None) -> None:
+    """Serve `POST /run`, and how far runs are: as JSON, and to people as pages."""
+    store, bucket = service.store, service.settings.destination_bucket
+    vary = VARY if pages else {}
 
     @app.post(
         "/run",
@@ -43,22 +43,23 @@ def add_run_door(app: FastAPI, service: Service) -> None:
         },
         openapi_extra={"requestBody": {"content": {"application/json": {"schema": RunRequest.model_json_schema()}}}},
     )
-    async def run(request: Request, body: Body) -> Response:
+    async def run(request: Request) -> Response:
         """Thumbnail the input folder, a folder inside it, or one chunk of it.
 
         With `Accept: application/x-ndjson` the answer is a line of progress a second, then the report.
         """
-        asked = _run_request(body)
+        asked = _run_request(await request.body())
         default_hour = _scheduled_hour(request) if asked.timestamp is None else None
         params = RunParameters.of(asked, service.settings, default_hour)
         report = Report(params, service)
         try:
             start = await begin(params, service, report)
         except BucketNotFound as error:
-            return answer_error(request, error, HTTPStatus.NOT_FOUND)
+            return await answer_error(request, error, HTTPStatus.NOT_FOUND)
+        snapshots = supervise(params, service, start, report, _PROGRESS_SECONDS)
         if NDJSON in request.headers.get("accept", "").lower():
-            return StreamingResponse(_ndjson(params, service, start, report), media_type=NDJSON)
-        async with aclosing(supervise(params, service, start, report, _PROGRESS_SECONDS)) as snapshots:
+            return StreamingResponse(_ndjson(snapshots, report), media_type=NDJSON)
+        async with aclosing(snapshots):
             async for _ in snapshots:
                 if await request.is_disconnected():
                     break
@@ -68,12 +69,6 @@ def add_run_door(app: FastAPI, service: Service) -> None:
             HTTPStatus.OK if answer.whole else HTTPStatus.SERVICE_UNAVAILABLE,
             media_type="application/json",
         )
-
-
-def add_run_status(app: FastAPI, service: Service, pages: Pages | None) -> None:
-    """Serve `GET /runs` and `GET /runs/<run_id>`, to people as pages."""
-    store, bucket = service.store, service.settings.destination_bucket
-    vary = VARY if pages else {}
 
     @app.head("/runs", include_in_schema=False, response_model=RunList)
     @app.get("/runs", response_model=RunList, responses={503: {"model": ErrorAnswer}})
@@ -97,9 +92,9 @@ def add_run_status(app: FastAPI, service: Service, pages: Pages | None) -> None:
         return pages.run(status) if pages and prefers_page(request) else status
 
 
-async def _ndjson(params: RunParameters, service: Service, start: Start | None, report: Report) -> AsyncIterator[str]:
-    """Yield a line of JSON every second, and the report at the end."""
-    async with aclosing(supervise(params, service, start, report, _PROGRESS_SECONDS)) as snapshots:
+async def _ndjson(snapshots: AsyncGenerator[RunReport], report: Report) -> AsyncIterator[str]:
+    """Yield a line of JSON for each snapshot, and the report at the end."""
+    async with aclosing(snapshots):
         async for snapshot in snapshots:
             yield json.dumps({"progress": snapshot.model_dump(include=_PROGRESS_FIELDS)}) + "\n"
     yield report.snapshot().model_dump_json(exclude_none=True) + "\n"

@@ -26,46 +26,31 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 class DeferredApp:
     """Passes requests to an application as soon as it is loaded."""
 
-    def __init__(self, load: Callable[[], Application], on_shutdown: Callable[[], None]) -> None:
-        """Prepare without loading anything.
-
-        Args:
-            load: imports and builds the application. Called once, in a thread.
-            on_shutdown: called when the server has stopped serving.
-        """
+    def __init__(self, load: Callable[[], Application]) -> None:
+        """Prepare without loading anything; `load` imports and builds the application."""
         self._load = load
-        self._on_shutdown = on_shutdown
         self._application: Application | None = None
         self._loaded = asyncio.Event()
         self.failure: Exception | None = None
         """What `load` has raised."""
 
-    def start_loading(self, on_failure: Callable[[], None]) -> None:
-        """Load the application in a thread. Call this from the event loop.
+    def start_loading(self) -> None:
+        """Load the application in a thread, which does not keep the process from ending. Needs an event loop."""
+        Thread(target=self._work, args=[asyncio.get_running_loop()], name="load", daemon=True).start()
 
-        Args:
-            on_failure: called in the event loop if `load` raises.
-        """
-        loop = asyncio.get_running_loop()
-
-        def work() -> None:
-            default = sys.getswitchinterval()
-            sys.setswitchinterval(_SWITCH_INTERVAL)
-            try:
-                self._application = self._load()
-            except Exception as error:  # noqa: BLE001 - the edge of a thread; the program reads `failure` and ends
-                self.failure = error
-                loop.call_soon_threadsafe(on_failure)
-            finally:
-                sys.setswitchinterval(default)
-                loop.call_soon_threadsafe(self._loaded.set)
-
-        Thread(target=work, name="load", daemon=True).start()
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        default = sys.getswitchinterval()
+        sys.setswitchinterval(_SWITCH_INTERVAL)
+        try:
+            self._application = self._load()
+        except Exception as error:  # noqa: BLE001 - the edge of a thread; the program reads `failure` and ends
+            self.failure = error
+        finally:
+            sys.setswitchinterval(default)
+            loop.call_soon_threadsafe(self._loaded.set)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one connection (ASGI)."""
-        if scope["type"] == "lifespan":
-            return await self._lifespan(receive, send)
         if self._application is None:
             if scope["type"] == "http" and scope["path"] == "/health" and scope["method"] in {"GET", "HEAD"}:
                 return await _answer(send, 200, HEALTHY)
@@ -73,13 +58,6 @@ class DeferredApp:
         if self._application is None:
             return await _answer(send, 503, {"code": "shutting_down", "reason": "the service could not start"})
         return await self._application(scope, receive, send)
-
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        await receive()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await asyncio.to_thread(self._on_shutdown)
-        await send({"type": "lifespan.shutdown.complete"})
 
 
 async def _answer(send: Send, status: int, content: dict[str, str]) -> None:

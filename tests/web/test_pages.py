@@ -770,6 +770,15 @@ class TestRuns:
         assert page.one("article").attributes["data-state"] == "planning"
         assert "max" not in page.one("progress").attributes
 
+    def test_whose_images_are_not_all_listed_yet_say_so(self, looked: Looked) -> None:
+        looked.store.put("gs://photos/thumbnail-runs/mine/plan.json", b"{}", metadata={"tasks": "1"})
+        for target in ("/runs", "/"):
+            assert [one.text for one in looked.page(target).html.all("td", **{"data-label": "Images"})] == [
+                "not known yet"
+            ]
+        looked.store.put("gs://photos/thumbnail-runs/other/claim.json", b"{}", "application/json")
+        assert looked.page("/runs/other").html.one("span", id="done").text == "0 images so far"
+
     def test_that_left_something_say_what_to_do(self, looked: Looked) -> None:
         looked.store.put("gs://photos/in/a.jpg", SMALL)
         looked.store.fault = lambda kind, _: StorageUnavailable("<no> storage") if kind == "read" else None

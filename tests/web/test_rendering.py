@@ -4,6 +4,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from service.naming import Hour
 from service.web import rendering
 
 
@@ -41,4 +42,4 @@ def test_durations_have_two_units_at_most(seconds: float, text: str) -> None:
 def test_times_are_in_utc() -> None:
     moment = datetime(2025, 12, 3, 1, 2, 3, tzinfo=timezone(timedelta(hours=5)))
     assert rendering._moment(moment) == "2025-12-02 20:02:03 UTC"
-    assert rendering._long_hour("00010203T09Z") == "3 February 0001, 09:00 UTC"
+    assert rendering._long_hour(Hour("00010203T09Z")) == "3 February 0001, 09:00 UTC"

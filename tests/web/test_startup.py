@@ -28,8 +28,8 @@ def test_health_is_answered_before_anything_is_loaded_and_the_rest_waits_for_it(
         return _application
 
     async def ask() -> None:
-        app = DeferredApp(load, lambda: None)
-        app.start_loading(lambda: None)
+        app = DeferredApp(load)
+        app.start_loading()
         async with _client(app) as client:
             answer = await client.get("/health")
             assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
@@ -51,30 +51,11 @@ def test_who_waits_for_what_cannot_be_loaded_is_told_to_come_again() -> None:
         raise CredentialsMissing("no Google credentials found")
 
     async def ask() -> None:
-        app = DeferredApp(load, lambda: None)
-        failed = asyncio.Event()
-        app.start_loading(failed.set)
+        app = DeferredApp(load)
+        app.start_loading()
         async with _client(app) as client:
             answer = await client.post("/run")
-        await asyncio.wait_for(failed.wait(), 20)
         assert answer.status_code == 503
         assert isinstance(app.failure, CredentialsMissing)
 
     asyncio.run(ask())
-
-
-def test_the_service_is_closed_when_the_server_stops() -> None:
-    closed = threading.Event()
-    kinds = ["lifespan.startup", "lifespan.shutdown"]
-    sent: list[str] = []
-    messages = iter(kinds)
-
-    async def receive() -> Message:
-        return {"type": next(messages)}
-
-    async def send(message: Message) -> None:
-        sent.append(message["type"])
-
-    asyncio.run(DeferredApp(lambda: _application, closed.set)({"type": "lifespan"}, receive, send))
-    assert sent == [f"{kind}.complete" for kind in kinds]
-    assert closed.is_set()
