@@ -102,15 +102,19 @@ class ExistingThumbnails:
             yield name.removesuffix(added)
 
 
-def missing(images: Iterable[StoredObject], existing: ExistingThumbnails, report: Report) -> Iterator[StoredObject]:
+def missing(
+    images: Iterable[StoredObject], existing: ExistingThumbnails | None, report: Report
+) -> Iterator[StoredObject]:
     """Yield the images whose thumbnails are not up to date; count the others as skipped.
+
+    Nothing is looked up if there are no existing thumbnails. Images are listed a batch ahead, so that the total of a small folder is known before its first image is made.
 
     Raises:
         RetryLater: storage did not say, or the run is to stop.
     """
     remaining = iter(images)
     while batch := list(islice(remaining, BATCH)):
-        up_to_date = existing.up_to_date(batch)
+        up_to_date = existing.up_to_date(batch) if existing else ()
         for image in batch:
             if image.location in up_to_date:
                 report.add(Outcome(Result.SKIPPED, image.location))

@@ -107,8 +107,8 @@ def run_task(params: RunParameters, service: Service, start: Start, report: Repo
                 service.store, service.thumbnailer.outputs, plan.hour, stop, attempt.overwrite_before
             )
             # A run that begins in an empty hour has nothing to look up, which saves a dry run most of its time.
-            if not attempt.starts_over and (start.plan or not existing.is_empty()):
-                images = missing(images, existing, report)
+            looks_up = not attempt.starts_over and (start.plan or not existing.is_empty())
+            images = missing(images, existing if looks_up else None, report)
             for image, future in _make_thumbnails(params, service, plan.hour, images, report, stop):
                 report.add(_outcome_of(image, future))
         except (RetryLater, StorageRefused, InvalidValue) as error:
