@@ -10,7 +10,7 @@ from service.settings import Settings
 from service.storage.base import ObjectStore
 from service.storage.cloud import CloudStore
 from service.telemetry.metrics import OFF, Metrics, meter_provider
-from service.thumbnailer import Limits, Output, Thumbnailer
+from service.thumbnailer import Output, Thumbnailer
 
 PAGE_IMAGE_READS = 16
 """How many images for the web pages are read at once."""
@@ -65,14 +65,7 @@ def build(
         )
         for spec in settings.specs
     ]
-    thumbnailer = Thumbnailer(
-        store,
-        selection,
-        outputs,
-        Limits(settings.max_source_bytes, settings.max_image_pixels, settings.memory_budget),
-        cache_control=settings.cache_control,
-        metrics=metrics,
-    )
+    thumbnailer = Thumbnailer(store, selection, outputs, settings, metrics)
     return Service(
         store,
         selection,

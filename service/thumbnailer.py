@@ -35,9 +35,10 @@ from service.images.thumbnail import Thumbnail, make_thumbnails
 from service.memory import Budget
 from service.naming import GENERATION_KEY, SOURCE_KEY, SPEC_KEY, Hour, OutputFolder, is_output
 from service.selection import Selection
+from service.settings import Settings
 from service.storage.addresses import ObjectLocation
 from service.storage.base import ObjectStore, StoredObject
-from service.telemetry.metrics import OFF, Metrics, Origin, Stage, Timer, Write
+from service.telemetry.metrics import Metrics, Origin, Stage, Timer, Write
 
 _MEBIBYTE = 1024 * 1024
 _ATTEMPTS_AT_A_NAME = 4
@@ -91,16 +92,6 @@ class Output:
     folder: OutputFolder
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What is refused before it costs anything, and what may be used at once."""
-
-    max_source_bytes: int
-    max_pixels: int
-    memory_budget: int
-    """Bytes that decoding may use at once; sources that are held may use half as much again."""
-
-
 class _Write(Enum):
     """What became of one thumbnail at one name."""
 
@@ -115,25 +106,17 @@ class Thumbnailer:
     """Makes the thumbnails of one image at a time; threads may share it."""
 
     def __init__(
-        self,
-        store: ObjectStore,
-        selection: Selection,
-        outputs: Sequence[Output],
-        limits: Limits,
-        *,
-        cache_control: str | None = None,
-        metrics: Metrics = OFF,
+        self, store: ObjectStore, selection: Selection, outputs: Sequence[Output], settings: Settings, metrics: Metrics
     ) -> None:
         """Assemble; ask nothing of the store. The metrics are told all but the outcomes, which callers count."""
         self.outputs = tuple(outputs)
         self._store = store
         self._selection = selection
-        self._limits = limits
-        self._cache_control = cache_control
+        self._settings = settings
         self._metrics = metrics
         # Two budgets: an image that waits to be decoded while its source is held never keeps a decoder waiting.
-        self._sources = Budget(limits.memory_budget // 2)
-        self._decoding = Budget(limits.memory_budget)
+        self._sources = Budget(settings.memory_budget // 2)
+        self._decoding = Budget(settings.memory_budget)
         # One picture for each processor: more at once would take memory and win no time.
         self._decoders = BoundedSemaphore(os.cpu_count() or 1)
 
@@ -183,9 +166,9 @@ class Thumbnailer:
         try:
             if source.size == 0:
                 raise EmptyObject("it has no bytes")
-            if source.size > self._limits.max_source_bytes:
+            if source.size > self._settings.max_source_bytes:
                 raise SourceTooLarge(
-                    f"it has {source.size:,} bytes and MAX_SOURCE_BYTES is {self._limits.max_source_bytes:,}"
+                    f"it has {source.size:,} bytes and MAX_SOURCE_BYTES is {self._settings.max_source_bytes:,}"
                 )
             for output in self.outputs:
                 output.folder.thumbnail(source.location, hour, "", distinct=False)
@@ -207,7 +190,7 @@ class Thumbnailer:
                     with timer.stage(Stage.WAIT):
                         held.enter_context(self._sources.reserve(self._bytes_held(source)))
                     with timer.stage(Stage.READ):
-                        data = self._store.read(source, self._limits.max_source_bytes)
+                        data = self._store.read(source, self._settings.max_source_bytes)
                     bytes_read = len(data)
                     self._metrics.read(bytes_read)
                     with timer.stage(Stage.WAIT):
@@ -216,7 +199,7 @@ class Thumbnailer:
                         pictures = make_thumbnails(
                             data,
                             [output.spec for output in self.outputs],
-                            max_pixels=self._limits.max_pixels,
+                            max_pixels=self._settings.max_image_pixels,
                             reserve=partial(self._reserve, timer),
                         )
                     del data
@@ -239,7 +222,7 @@ class Thumbnailer:
 
     def _bytes_held(self, source: StoredObject) -> int:
         """Return what a source takes in memory: a download is held twice for a moment, and a gzip may grow."""
-        return source.size + (self._limits.max_source_bytes if source.content_encoding == "gzip" else source.size)
+        return source.size + (self._settings.max_source_bytes if source.content_encoding == "gzip" else source.size)
 
     @contextmanager
     def _reserve(self, timer: Timer, wanted: int) -> Iterator[None]:
@@ -280,7 +263,7 @@ class Thumbnailer:
                     target,
                     picture.data,
                     content_type=picture.content_type,
-                    cache_control=self._cache_control,
+                    cache_control=self._settings.cache_control,
                     metadata={
                         SOURCE_KEY: str(source.location),
                         GENERATION_KEY: str(source.generation),

@@ -107,7 +107,8 @@ def missing(
 ) -> Iterator[StoredObject]:
     """Yield the images whose thumbnails are not up to date; count the others as skipped.
 
-    Nothing is looked up if there are no existing thumbnails. Images are listed a batch ahead, so that the total of a small folder is known before its first image is made.
+    Nothing is looked up if there are no existing thumbnails. Images are listed a batch ahead, so that the total of a
+    small folder is known before its first image is made.
 
     Raises:
         RetryLater: storage did not say, or the run is to stop.
