@@ -5,10 +5,12 @@ A thread that needs memory reserves it before it uses it, and waits, first come 
 
 import ctypes
 import os
+import re
 import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from mmap import PAGESIZE
 from pathlib import Path, PurePosixPath
 from threading import Condition
 
@@ -27,6 +29,8 @@ _MALLOC_PARAMETERS = {-1: 128 * 1024, -3: 4 * 1024 * 1024, -8: 2}
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
+_MEMBERSHIP = re.compile(r"^\d+:([^:]*):((?!.*/\.\.(?:/|$))/.*)$", re.MULTILINE)
+"""Controllers and path of a cgroup; a path with `..` leads out of what the container sees."""
 
 
 def memory_limit(mount: Path = _CGROUPS, own: Path = _OWN_CGROUPS) -> int:
@@ -36,49 +40,29 @@ def memory_limit(mount: Path = _CGROUPS, own: Path = _OWN_CGROUPS) -> int:
         mount: where Linux mounts cgroups. In a container its root is usually the container's own cgroup.
         own: the file that names the cgroups of this process.
     """
-    return min((*_machine_memory(), *_cgroup_limits(mount, own)), default=sys.maxsize)
-
-
-def _machine_memory() -> Iterator[int]:
-    try:
-        pages, page_bytes = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return  # Not every system tells.
-    if pages > 0 and page_bytes > 0:
-        yield pages * page_bytes
+    limits = list(_cgroup_limits(mount, own))
+    with suppress(AttributeError, OSError, ValueError):  # Not every system tells.
+        limits.append(os.sysconf("SC_PHYS_PAGES") * PAGESIZE)
+    return min((limit for limit in limits if limit > 0), default=sys.maxsize)
 
 
 def _cgroup_limits(mount: Path, own: Path) -> Iterator[int]:
     """Yield the limits of this process's cgroups and their parents, of versions 2 and 1. See cgroups(7)."""
+    memberships: list[tuple[str, str]] = []
+    with suppress(OSError):
+        memberships = _MEMBERSHIP.findall(own.read_text())
+    # Version 2 names no controller.
+    paths = {name: PurePosixPath(path) for names, path in memberships for name in names.split(",")}
     for root, file, controller in (
         (mount, "memory.max", ""),
         (mount / "unified", "memory.max", ""),
         (mount / "memory", "memory.limit_in_bytes", "memory"),
     ):
-        path = _own_cgroup(own, controller)
+        path = paths.get(controller, PurePosixPath("/"))
         for cgroup in (path, *path.parents):
             # No such file, or it says "max". Version 1 says nearly 2**63 if there is no limit.
             with suppress(OSError, ValueError):
-                limit = int((root / cgroup.relative_to("/") / file).read_text())
-                if limit > 0:
-                    yield limit
-
-
-def _own_cgroup(own: Path, controller: str) -> PurePosixPath:
-    """Return the path of this process's cgroup below the root, or the root if it is not named.
-
-    Args:
-        own: has lines of the form `number:controllers:path`.
-        controller: the one of version 1; empty for version 2, which names none.
-    """
-    with suppress(OSError):
-        for line in own.read_text().splitlines():
-            _, _, rest = line.partition(":")
-            controllers, _, path = rest.partition(":")
-            cgroup = PurePosixPath(path)
-            if controller in controllers.split(",") and cgroup.is_absolute() and ".." not in cgroup.parts:
-                return cgroup
-    return PurePosixPath("/")
+                yield int((root / cgroup.relative_to("/") / file).read_text())
 
 
 def decoding_budget(limit: int) -> int:
@@ -121,24 +105,21 @@ class Budget:
         """
         share = min(wanted, self.total)
         ticket = object()
-        holds = False
+        with self._changed:
+            self._queue.append(ticket)
+            try:
+                if not self._changed.wait_for(
+                    lambda: self._queue[0] is ticket and self._free >= share, PATIENCE_SECONDS
+                ):
+                    raise Overloaded(f"{share:,} bytes of memory were not free for {PATIENCE_SECONDS} s")
+                self._free -= share
+            finally:
+                # Also after an exception, such as Ctrl-C: the next thread is first now.
+                self._queue.remove(ticket)
+                self._changed.notify_all()
         try:
-            with self._changed:
-                self._queue.append(ticket)
-                try:
-                    if not self._changed.wait_for(
-                        lambda: self._queue[0] is ticket and self._free >= share, PATIENCE_SECONDS
-                    ):
-                        raise Overloaded(f"{share:,} bytes of memory were not free for {PATIENCE_SECONDS} s")
-                    self._free -= share
-                    holds = True
-                finally:
-                    # Also after an exception, such as Ctrl-C: the next thread is first now.
-                    self._queue.remove(ticket)
-                    self._changed.notify_all()
             yield
         finally:
-            if holds:
-                with self._changed:
-                    self._free += share
-                    self._changed.notify_all()
+            with self._changed:
+                self._free += share
+                self._changed.notify_all()
