@@ -4,14 +4,12 @@ All that can be done before the pixels are decoded is done before: a picture is 
 a JPEG is decoded at a fraction of its size. Turning upright and converting colors come last, when the picture is small.
 """
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
-from PIL import Image, ImageChops
-from PIL.ImageFile import ImageFile
+from PIL import Image
 
 from service.errors import PictureTooLarge
 from service.images.color import to_srgb
@@ -53,9 +51,6 @@ class Thumbnail:
     """True if it has as many pixels as its source, which was no larger."""
 
 
-Reading = Callable[[], AbstractContextManager[None]]
-"""Wraps every call in which a library reads the file; turns what that raises into a rejection."""
-
 Reserve = Callable[[int], AbstractContextManager[None]]
 """Waits until this many bytes of memory are free for decoding, and holds them; raises if they never can be."""
 
@@ -79,17 +74,17 @@ def make_thumbnails(
     reading = partial(pillow_errors_as_rejections, data, max_pixels)
     with reading():
         header = read_header(data, max_pixels, all_frames=any(spec.animated for spec in specs))
-        frames = _count_frames(header, specs, max_pixels)
+        count = _count_frames(header, specs, max_pixels)
     sizes = _sizes(header, header.orientation or 1, specs)
     at_least = _decoding_size(sizes)
     targets = {_output_format(header.format, spec, has_alpha=True) for spec in specs}
     # An animation's thumbnails are all held until they are encoded together.
-    frame_pixels = frames * sum(width * height for width, height in sizes) if frames > 1 else 0
+    frame_pixels = count * sum(width * height for width, height in sizes) if count > 1 else 0
     with reserve(estimate_memory(header, at_least, targets, frame_pixels)):
-        if frames > 1:
-            return _make_animations(header, specs, reading)
-        with reading():
-            picture = decode(header, at_least)
+        frames = decode(header, at_least, reading, all_frames=count > 1)
+        if count > 1:
+            return _make_animations(header, specs, frames)
+        picture = next(frames)
         orientation = header.orientation or read_orientation(picture)
         sizes = _sizes(header, orientation, specs)
         was_palette = picture.mode in {"P", "PA"}
@@ -147,51 +142,20 @@ def _finish(reduced: ReducedPicture, size: tuple[int, int], header: Header, orie
     return picture if turn is None else picture.transpose(turn)
 
 
-def _make_animations(header: Header, specs: Sequence[ThumbnailSpec], reading: Reading) -> list[Thumbnail]:
-    with reading():
-        orientation = header.orientation or read_orientation(header.picture)
+def _make_animations(header: Header, specs: Sequence[ThumbnailSpec], frames: Iterator[Image.Image]) -> list[Thumbnail]:
+    orientation = header.orientation or read_orientation(header.picture)
     sizes = _sizes(header, orientation, specs)
-    frames: list[list[Image.Image]] = [[] for _ in specs]
+    pictures: list[list[Image.Image]] = [[] for _ in specs]
     durations: list[int] = []
-    for frame, milliseconds in _read_frames(header.picture, reading):
+    for frame in frames:
+        durations.append(int(header.picture.info.get("duration", 0)) or _DEFAULT_FRAME_MILLISECONDS)
         reduced = reduce_picture(frame, header, _decoding_size(sizes))
-        durations.append(milliseconds)
-        for pictures, size in zip(frames, sizes, strict=True):
-            pictures.append(_finish(reduced, size, header, orientation))
+        for finished, size in zip(pictures, sizes, strict=True):
+            finished.append(_finish(reduced, size, header, orientation))
     return [
-        _encode(header, spec, pictures, durations, was_palette=header.format is GIF)
-        for spec, pictures in zip(specs, frames, strict=True)
+        _encode(header, spec, finished, durations, was_palette=header.format is GIF)
+        for spec, finished in zip(specs, pictures, strict=True)
     ]
-
-
-def _read_frames(picture: ImageFile, reading: Reading) -> Iterator[tuple[Image.Image, int]]:
-    """Yield the frames as a viewer shows them, each with its duration in milliseconds.
-
-    The picture that a PNG has for viewers without animation is left out.
-    """
-    first = 1 if getattr(picture, "default_image", False) else 0
-    drawn = Image.new("L", picture.size)
-    for index in itertools.count(first):
-        with reading():
-            try:
-                picture.seek(index)
-            except EOFError:
-                if index == first:
-                    raise
-                return
-            areas = [tile.extents for tile in picture.tile] if picture.format == "GIF" else []
-            picture.load()
-            milliseconds = int(picture.info.get("duration", 0)) or _DEFAULT_FRAME_MILLISECONDS
-        if areas and drawn.getextrema()[0] == 0:
-            drawn.paste(255, areas[0])
-        if areas and drawn.getextrema()[0] == 0:
-            # What no frame has drawn yet is empty; Pillow shows the palette's first entry.
-            bare = picture.convert("RGBA")
-            bare.putalpha(ImageChops.multiply(bare.getchannel("A"), drawn))
-            bare.info = picture.info
-            yield bare, milliseconds
-        else:
-            yield picture, milliseconds
 
 
 def _encode(
