@@ -23,15 +23,9 @@ _COLOR_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
 
 
 def to_srgb(picture: Image.Image, icc_profile: bytes | None, gamma: float | None) -> Image.Image:
-    """Convert to sRGB. A profile that is broken, or for another color space, is ignored.
+    """Convert a picture in RGB, RGBA, L, CMYK or LAB to sRGB, as RGB, RGBA or L.
 
-    Args:
-        picture: RGB, RGBA, L, CMYK or LAB.
-        icc_profile: of the source.
-        gamma: the `gAMA` of a PNG without a better statement about its colors.
-
-    Returns:
-        RGB, RGBA or L.
+    A profile that is broken, or for another color space, is ignored. `gamma` is the `gAMA` of a PNG.
     """
     if picture.mode == "RGBA":
         converted = to_srgb(_drop_alpha(picture), icc_profile, gamma).convert("RGB")

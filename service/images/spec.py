@@ -37,11 +37,7 @@ class Box:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `WIDTHxHEIGHT`, such as `100x100`.
-
-        Raises:
-            InvalidValue: it is not written so, or out of bounds.
-        """
+        """Read `WIDTHxHEIGHT`, such as `100x100`. Raise InvalidValue if it is not written so, or out of bounds."""
         if not (match := _SIZE.fullmatch(text)):
             raise InvalidValue("size", text, "is not WIDTHxHEIGHT in pixels, such as 100x100")
         return cls(int(match[1]), int(match[2]))

@@ -58,17 +58,11 @@ Reserve = Callable[[int], AbstractContextManager[None]]
 def make_thumbnails(
     data: bytes, specs: Sequence[ThumbnailSpec], *, max_pixels: int, reserve: Reserve
 ) -> list[Thumbnail]:
-    """Decode a picture once and make a thumbnail of it for each spec.
-
-    Args:
-        data: the bytes of an image file.
-        specs: at least one.
-        max_pixels: a picture with more, in all frames that are read, is refused before it is decoded.
-        reserve: called with the most bytes that decoding will take.
+    """Decode an image file once and make a thumbnail of it for each spec. Reserve the memory for it first.
 
     Raises:
         UnsupportedFormat: the file has a format, or a kind of samples, that is not read.
-        PictureTooLarge: its header says that it has more than `max_pixels`.
+        PictureTooLarge: its header says that it has more than `max_pixels`, in all frames that are read.
         CorruptImage: it cannot be decoded to its end.
     """
     reading = partial(pillow_errors_as_rejections, data, max_pixels)
@@ -112,7 +106,8 @@ def _decoding_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
 
 def _count_frames(header: Header, specs: Sequence[ThumbnailSpec], max_pixels: int) -> int:
     """Return how many frames to read: 1, or all of an animation."""
-    if not header.format.animates or not any(_keeps_frames(header.format, spec) for spec in specs):
+    kept = (spec.animated and _output_format(header.format, spec, has_alpha=True).animates for spec in specs)
+    if not header.format.animates or not any(kept):
         return 1
     frames = int(getattr(header.picture, "n_frames", 1))
     if (pixels := header.size[0] * header.size[1] * frames) > max_pixels and frames > 1:
@@ -121,10 +116,6 @@ def _count_frames(header: Header, specs: Sequence[ThumbnailSpec], max_pixels: in
             "without ANIMATED only the first would be read"
         )
     return frames
-
-
-def _keeps_frames(source: Format, spec: ThumbnailSpec) -> bool:
-    return spec.animated and _output_format(source, spec, has_alpha=True).animates
 
 
 def _output_format(source: Format, spec: ThumbnailSpec, *, has_alpha: bool) -> Format:
@@ -168,9 +159,8 @@ def _encode(
 ) -> Thumbnail:
     """Encode all pictures as an animation if the spec keeps it, else the first alone."""
     picture = pictures[0]
-    is_animation = len(pictures) > 1 and _keeps_frames(header.format, spec)
-    target = _output_format(header.format, spec, has_alpha=is_animation or picture.mode == "RGBA")
-    if is_animation:
+    target = _output_format(header.format, spec, has_alpha=picture.mode == "RGBA")
+    if spec.animated and target.animates and len(pictures) > 1:
         plays = count_plays(header.format, header.picture.info.get("loop"))
         data = encode_animation(pictures, durations, plays, target, spec.quality)
     else:
