@@ -19,7 +19,6 @@ from service.errors import Overloaded
 _MEBIBYTE = 1024 * 1024
 _PROCESS_BYTES = 104 * _MEBIBYTE
 """Memory of the process without any picture: as measured, plus a margin."""
-
 _SMALLEST_BUDGET = 64 * _MEBIBYTE
 PATIENCE_SECONDS = 120
 """Longest wait of an image for memory: more than storage may hang, less than Pub/Sub waits for an answer."""
@@ -28,18 +27,15 @@ _MALLOC_PARAMETERS = {-1: 128 * 1024, -3: 4 * 1024 * 1024, -8: 2}
 """For mallopt(3): M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX."""
 
 _CGROUPS = Path("/sys/fs/cgroup")
+"""Where Linux mounts cgroups. In a container the root is usually the container's own cgroup."""
 _OWN_CGROUPS = Path("/proc/self/cgroup")
-_MEMBERSHIP = re.compile(r"^\d+:([^:]*):((?!.*/\.\.(?:/|$))/.*)$", re.MULTILINE)
-"""Controllers and path of a cgroup; a path with `..` leads out of what the container sees."""
+"""Names the cgroups of this process."""
+_MEMBERSHIP = re.compile(r"^\d+:(.*?):(/.*)$", re.MULTILINE)
+"""Controllers and path of a cgroup."""
 
 
 def memory_limit(mount: Path = _CGROUPS, own: Path = _OWN_CGROUPS) -> int:
-    """Return the bytes that this process may use: the smallest of its cgroups' limits and the machine's memory.
-
-    Args:
-        mount: where Linux mounts cgroups. In a container its root is usually the container's own cgroup.
-        own: the file that names the cgroups of this process.
-    """
+    """Return the bytes that this process may use: the smallest of its cgroups' limits and the machine's memory."""
     limits = list(_cgroup_limits(mount, own))
     with suppress(AttributeError, OSError, ValueError):  # Not every system tells.
         limits.append(os.sysconf("SC_PHYS_PAGES") * PAGESIZE)
@@ -51,14 +47,19 @@ def _cgroup_limits(mount: Path, own: Path) -> Iterator[int]:
     memberships: list[tuple[str, str]] = []
     with suppress(OSError):
         memberships = _MEMBERSHIP.findall(own.read_text())
-    # Version 2 names no controller.
-    paths = {name: PurePosixPath(path) for names, path in memberships for name in names.split(",")}
+    # Version 2 names no controller. A path with `..` leads out of what the container sees.
+    own_paths = {
+        controller: PurePosixPath(path)
+        for controllers, path in memberships
+        for controller in controllers.split(",")
+        if ".." not in path.split("/")
+    }
     for root, file, controller in (
         (mount, "memory.max", ""),
         (mount / "unified", "memory.max", ""),
         (mount / "memory", "memory.limit_in_bytes", "memory"),
     ):
-        path = paths.get(controller, PurePosixPath("/"))
+        path = own_paths.get(controller, PurePosixPath("/"))
         for cgroup in (path, *path.parents):
             # No such file, or it says "max". Version 1 says nearly 2**63 if there is no limit.
             with suppress(OSError, ValueError):
@@ -98,10 +99,7 @@ class Budget:
         """Wait until `wanted` bytes are free, and hold them. More than the total waits until all of it is free.
 
         Threads are served in order, even if a later one wants less: otherwise many small ones would keep a large one
-        waiting for ever.
-
-        Raises:
-            Overloaded: the bytes were not free for `PATIENCE_SECONDS`.
+        waiting for ever. Raise Overloaded after `PATIENCE_SECONDS`.
         """
         share = min(wanted, self.total)
         ticket = object()

@@ -125,9 +125,7 @@ class Header:
 def read_header(data: bytes, max_pixels: int, *, all_frames: bool) -> Header:
     """Read what a file says of itself; to be called under `pillow_errors_as_rejections`.
 
-    Raises:
-        PictureTooLarge: it has more than `max_pixels`, or its decoder would take far too long.
-        CorruptImage: it asks for unreasonable work.
+    Raise PictureTooLarge if its decoder would take far too long, CorruptImage if it asks for unreasonable work.
     """
     check_structure(data, all_frames=all_frames)
     buffered_samples = check_jpeg(data) if data.startswith(b"\xff\xd8") else 0
@@ -138,8 +136,9 @@ def read_header(data: bytes, max_pixels: int, *, all_frames: bool) -> Header:
     picture = Image.open(io.BytesIO(data), formats=READABLE)
     _check_decoder_speed(picture, len(data))
     image_format = JPEG if picture.format == "MPO" else FORMATS[picture.format or ""]
-    if image_format is WEBP:
-        _clear_webp_canvas(picture)
+    if image_format is WEBP and picture.mode == "RGB" and getattr(picture, "n_frames", 1) > 1:
+        # Viewers show an animation's empty canvas as transparent; Pillow asks the file's flags.
+        picture._mode = picture.rawmode = "RGBA"  # type: ignore[attr-defined]  # noqa: SLF001 - no public way
     return Header(
         picture=picture,
         format=image_format,
@@ -194,14 +193,14 @@ def _read_tiff_layout(picture: TiffImageFile) -> TiffLayout:
     if (pixels := tile[0] * tile[1]) > max(_MAX_SMALL_TILE, 4 * picture.width * picture.height):
         raise CorruptImage(f"it cannot be decoded: tiles of {pixels:,} pixels are made to waste memory")
     strip = picture.width, min(picture.height, int(tags.get(base.RowsPerStrip, picture.height)))
-    columns, rows = tile if all(tile) else strip
+    width, height = tile if all(tile) else strip
     bits = [int(value) for value in tags.get(base.BitsPerSample, (1,))]
     is_unpacked_whole = any(part.codec_name == "libtiff" for part in picture.tile)
     return TiffLayout(
         is_turned=int(tags.get(base.Orientation, 1)) != 1,
         white_is_zero=tags.get(base.PhotometricInterpretation) == 0,
         is_unsigned=tags.get(base.SampleFormat, (1,))[0] == 1,
-        block_bytes=columns * rows * len(bits) * max(bits, default=1) // 8 if is_unpacked_whole else 0,
+        block_bytes=width * height * len(bits) * max(bits, default=1) // 8 if is_unpacked_whole else 0,
     )
 
 
@@ -243,28 +242,21 @@ def decode(header: Header, at_least: tuple[int, int], reading: Reading, *, all_f
                 _widen_planes(picture)
             drawn = [tile.extents for tile in picture.tile]
             picture.load()
+        frame: Image.Image = picture
         if undrawn is not None and drawn:
             # A frame beyond the screen makes Pillow's picture larger.
             undrawn = undrawn.crop((0, 0, *picture.size))
             undrawn.paste(0, drawn[0])
-        if undrawn is not None and undrawn.getbbox():
-            # Pillow shows the palette's first entry there, and viewers nothing.
-            bare = picture.convert("RGBA")
-            bare.paste((0, 0, 0, 0), mask=undrawn)
-            yield bare
-        else:
-            yield picture
+            if undrawn.getbbox():
+                # Viewers show nothing there, Pillow the palette's first entry.
+                frame = picture.convert("RGBA")
+                frame.paste((0, 0, 0, 0), mask=undrawn)
+        yield frame
 
 
 def fills_screen(gif: ImageFile) -> bool:
     """Return True if the frame to be decoded next leaves nothing of a GIF's screen empty."""
     return all(tile.extents in {None, (0, 0, *gif.size)} for tile in gif.tile)
-
-
-def _clear_webp_canvas(picture: ImageFile) -> None:
-    """Decode an animated WebP's empty canvas as transparent, as viewers do; Pillow asks the file's flags."""
-    if getattr(picture, "n_frames", 1) > 1 and picture.mode == "RGB":
-        picture._mode = picture.rawmode = "RGBA"  # type: ignore[attr-defined]  # noqa: SLF001 - no public way
 
 
 def _widen_planes(picture: TiffImageFile) -> None:

@@ -15,14 +15,13 @@ _OPAQUE_FROM = 128
 
 
 def encode(picture: Image.Image, target: Format, quality: int, *, was_palette: bool) -> bytes:
-    """Encode one picture, RGB, RGBA or L. A PNG may get a palette if the source had one."""
+    """Encode one picture, RGB, RGBA or L. A PNG may lose colors to a palette if the source had one."""
     # Pillow copies what it finds here into the file: profile, comment, EXIF, XMP.
     picture.info.clear()
     if target is PNG:
-        candidates = [_save(picture, PNG, optimize=True)]
-        if (indexed := _index(picture, lossy=was_palette)) is not None:
-            candidates.append(_save(indexed, PNG, optimize=True))
-        return min(candidates, key=len)
+        plain = _save(picture, PNG, optimize=True)
+        indexed = _index(picture, lossy=was_palette)
+        return min(plain, _save(indexed, PNG, optimize=True), key=len) if indexed else plain
     if target is GIF:
         return _save(_index_for_gif(picture), GIF, optimize=True)
     if not target.has_alpha and picture.mode == "RGBA":

@@ -41,8 +41,7 @@ class ReducedPicture:
 def reduce_picture(picture: Image.Image, header: Header, at_least: tuple[int, int]) -> ReducedPicture:
     """Bring a decoded picture into a mode that can be averaged, and average whole pixels down to no less than a size.
 
-    Raises:
-        UnsupportedFormat: its samples are of a kind that Pillow reads wrongly.
+    Raise UnsupportedFormat if its samples are of a kind that Pillow reads wrongly.
     """
     factors = factor_x, factor_y = reduction_factors(picture.size, at_least)
     box = (0.0, 0.0, picture.width / factor_x, picture.height / factor_y)
@@ -86,8 +85,7 @@ def _converter(picture: Image.Image, header: Header) -> _Converter | None:
         return _premultiply
     if picture.mode in {"RGB", "L", "CMYK", "LAB"}:
         return None
-    wanted = "L" if picture.mode == "1" else "RGB"
-    return lambda strip: strip.convert(wanted)
+    return lambda strip: strip.convert("L" if strip.mode == "1" else "RGB")
 
 
 def _premultiply(strip: Image.Image, transparent: tuple[int, ...] | None = None) -> Image.Image:
@@ -100,7 +98,7 @@ def _premultiply(strip: Image.Image, transparent: tuple[int, ...] | None = None)
 
 def _table_converter(gray: Sequence[int], transparent: int | None) -> _Converter:
     """Look samples of one band up in a table; make those of one value transparent."""
-    alpha = [255 * (value != transparent) for value in range(len(gray))]
+    alpha = [0 if value == transparent else 255 for value in range(len(gray))]
 
     def convert(strip: Image.Image) -> Image.Image:
         samples = strip if strip.mode == "L" else strip.convert("I")

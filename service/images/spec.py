@@ -50,10 +50,6 @@ class Box:
         scale = min(1.0, self.width / width, self.height / height)
         return max(1, round(width * scale)), max(1, round(height * scale))
 
-    def transposed(self) -> "Box":
-        """Return the box for a picture that will be turned by a quarter."""
-        return Box(self.height, self.width)
-
 
 @dataclass(frozen=True, slots=True)
 class ThumbnailSpec:

@@ -78,7 +78,7 @@ def make_thumbnails(
         frames = decode(header, at_least, reading, all_frames=count > 1)
         if count > 1:
             return _make_animations(header, specs, frames)
-        picture = next(frames)
+        (picture,) = frames
         orientation = header.orientation or read_orientation(picture)
         sizes = _sizes(header, orientation, specs)
         was_palette = picture.mode in {"P", "PA"}
@@ -87,15 +87,16 @@ def make_thumbnails(
             # Several times the size of all that follows.
             picture.close()
         return [
-            _encode(header, spec, [_finish(reduced, size, header, orientation)], was_palette=was_palette)
+            _encode(header, spec, [_finish(reduced, size, header, orientation)], [], was_palette=was_palette)
             for spec, size in zip(specs, sizes, strict=True)
         ]
 
 
 def _sizes(header: Header, orientation: int, specs: Sequence[ThumbnailSpec]) -> list[tuple[int, int]]:
     """Return the size of each thumbnail before it is turned upright."""
-    boxes = (spec.box.transposed() if orientation in _TURNED_BY_90 else spec.box for spec in specs)
-    return [box.fit(*header.size) for box in boxes]
+    if orientation in _TURNED_BY_90:
+        return [spec.box.fit(*header.size[::-1])[::-1] for spec in specs]
+    return [spec.box.fit(*header.size) for spec in specs]
 
 
 def _decoding_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
@@ -129,8 +130,7 @@ def _output_format(source: Format, spec: ThumbnailSpec, *, has_alpha: bool) -> F
 def _finish(reduced: ReducedPicture, size: tuple[int, int], header: Header, orientation: int) -> Image.Image:
     """Resize, convert to sRGB, and turn upright."""
     picture = to_srgb(reduced.resize(size), header.icc_profile, header.gamma)
-    turn = _TURNS.get(orientation)
-    return picture if turn is None else picture.transpose(turn)
+    return picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
 
 
 def _make_animations(header: Header, specs: Sequence[ThumbnailSpec], frames: Iterator[Image.Image]) -> list[Thumbnail]:
@@ -150,12 +150,7 @@ def _make_animations(header: Header, specs: Sequence[ThumbnailSpec], frames: Ite
 
 
 def _encode(
-    header: Header,
-    spec: ThumbnailSpec,
-    pictures: Sequence[Image.Image],
-    durations: Sequence[int] = (),
-    *,
-    was_palette: bool,
+    header: Header, spec: ThumbnailSpec, pictures: Sequence[Image.Image], durations: Sequence[int], *, was_palette: bool
 ) -> Thumbnail:
     """Encode all pictures as an animation if the spec keeps it, else the first alone."""
     picture = pictures[0]
@@ -169,9 +164,8 @@ def _encode(
         spec,
         data,
         target.media_type,
-        new_extension="" if target is header.format else target.output_extension,
-        width=picture.width,
-        height=picture.height,
+        "" if target is header.format else target.output_extension,
+        *picture.size,
         # Turned upright or not.
         is_whole=sorted(picture.size) == sorted(header.size),
     )
