@@ -5,10 +5,12 @@ A thread that needs memory reserves it before it uses it, and waits, first come 
 
 import ctypes
 import os
+import re
 import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from mmap import PAGESIZE
 from pathlib import Path, PurePosixPath
 from threading import Condition
 
@@ -17,7 +19,6 @@ from service.errors import Overloaded
 _MEBIBYTE = 1024 * 1024
 _PROCESS_BYTES = 104 * _MEBIBYTE
 """Memory of the process without any picture: as measured, plus a margin."""
-
 _SMALLEST_BUDGET = 64 * _MEBIBYTE
 PATIENCE_SECONDS = 120
 """Longest wait of an image for memory: more than storage may hang, less than Pub/Sub waits for an answer."""
@@ -26,59 +27,43 @@ _MALLOC_PARAMETERS = {-1: 128 * 1024, -3: 4 * 1024 * 1024, -8: 2}
 """For mallopt(3): M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX."""
 
 _CGROUPS = Path("/sys/fs/cgroup")
+"""Where Linux mounts cgroups. In a container the root is usually the container's own cgroup."""
 _OWN_CGROUPS = Path("/proc/self/cgroup")
+"""Names the cgroups of this process."""
+_MEMBERSHIP = re.compile(r"^\d+:(.*?):(/.*)$", re.MULTILINE)
+"""Controllers and path of a cgroup."""
 
 
 def memory_limit(mount: Path = _CGROUPS, own: Path = _OWN_CGROUPS) -> int:
-    """Return the bytes that this process may use: the smallest of its cgroups' limits and the machine's memory.
-
-    Args:
-        mount: where Linux mounts cgroups. In a container its root is usually the container's own cgroup.
-        own: the file that names the cgroups of this process.
-    """
-    return min((*_machine_memory(), *_cgroup_limits(mount, own)), default=sys.maxsize)
-
-
-def _machine_memory() -> Iterator[int]:
-    try:
-        pages, page_bytes = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return  # Not every system tells.
-    if pages > 0 and page_bytes > 0:
-        yield pages * page_bytes
+    """Return the bytes that this process may use: the smallest of its cgroups' limits and the machine's memory."""
+    limits = list(_cgroup_limits(mount, own))
+    with suppress(AttributeError, OSError, ValueError):  # Not every system tells.
+        limits.append(os.sysconf("SC_PHYS_PAGES") * PAGESIZE)
+    return min((limit for limit in limits if limit > 0), default=sys.maxsize)
 
 
 def _cgroup_limits(mount: Path, own: Path) -> Iterator[int]:
     """Yield the limits of this process's cgroups and their parents, of versions 2 and 1. See cgroups(7)."""
+    memberships: list[tuple[str, str]] = []
+    with suppress(OSError):
+        memberships = _MEMBERSHIP.findall(own.read_text())
+    # Version 2 names no controller. A path with `..` leads out of what the container sees.
+    own_paths = {
+        controller: PurePosixPath(path)
+        for controllers, path in memberships
+        for controller in controllers.split(",")
+        if ".." not in path.split("/")
+    }
     for root, file, controller in (
         (mount, "memory.max", ""),
         (mount / "unified", "memory.max", ""),
         (mount / "memory", "memory.limit_in_bytes", "memory"),
     ):
-        path = _own_cgroup(own, controller)
+        path = own_paths.get(controller, PurePosixPath("/"))
         for cgroup in (path, *path.parents):
             # No such file, or it says "max". Version 1 says nearly 2**63 if there is no limit.
             with suppress(OSError, ValueError):
-                limit = int((root / cgroup.relative_to("/") / file).read_text())
-                if limit > 0:
-                    yield limit
-
-
-def _own_cgroup(own: Path, controller: str) -> PurePosixPath:
-    """Return the path of this process's cgroup below the root, or the root if it is not named.
-
-    Args:
-        own: has lines of the form `number:controllers:path`.
-        controller: the one of version 1; empty for version 2, which names none.
-    """
-    with suppress(OSError):
-        for line in own.read_text().splitlines():
-            _, _, rest = line.partition(":")
-            controllers, _, path = rest.partition(":")
-            cgroup = PurePosixPath(path)
-            if controller in controllers.split(",") and cgroup.is_absolute() and ".." not in cgroup.parts:
-                return cgroup
-    return PurePosixPath("/")
+                yield int((root / cgroup.relative_to("/") / file).read_text())
 
 
 def decoding_budget(limit: int) -> int:
@@ -114,31 +99,25 @@ class Budget:
         """Wait until `wanted` bytes are free, and hold them. More than the total waits until all of it is free.
 
         Threads are served in order, even if a later one wants less: otherwise many small ones would keep a large one
-        waiting for ever.
-
-        Raises:
-            Overloaded: the bytes were not free for `PATIENCE_SECONDS`.
+        waiting for ever. Raise Overloaded after `PATIENCE_SECONDS`.
         """
         share = min(wanted, self.total)
         ticket = object()
-        holds = False
+        with self._changed:
+            self._queue.append(ticket)
+            try:
+                if not self._changed.wait_for(
+                    lambda: self._queue[0] is ticket and self._free >= share, PATIENCE_SECONDS
+                ):
+                    raise Overloaded(f"{share:,} bytes of memory were not free for {PATIENCE_SECONDS} s")
+                self._free -= share
+            finally:
+                # Also after an exception, such as Ctrl-C: the next thread is first now.
+                self._queue.remove(ticket)
+                self._changed.notify_all()
         try:
-            with self._changed:
-                self._queue.append(ticket)
-                try:
-                    if not self._changed.wait_for(
-                        lambda: self._queue[0] is ticket and self._free >= share, PATIENCE_SECONDS
-                    ):
-                        raise Overloaded(f"{share:,} bytes of memory were not free for {PATIENCE_SECONDS} s")
-                    self._free -= share
-                    holds = True
-                finally:
-                    # Also after an exception, such as Ctrl-C: the next thread is first now.
-                    self._queue.remove(ticket)
-                    self._changed.notify_all()
             yield
         finally:
-            if holds:
-                with self._changed:
-                    self._free += share
-                    self._changed.notify_all()
+            with self._changed:
+                self._free += share
+                self._changed.notify_all()

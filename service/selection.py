@@ -39,11 +39,10 @@ class Selection:
 
     def exclusion_reason(self, stored: StoredObject) -> str | None:
         """Return why an object cannot be a source, image or not; None if it can."""
-        if reason := self.name_exclusion_reason(stored.location):
-            return reason
-        if SOURCE_KEY in stored.metadata:
+        reason = self.name_exclusion_reason(stored.location)
+        if reason is None and SOURCE_KEY in stored.metadata:
             return f"a thumbnail of {stored.metadata[SOURCE_KEY]}"
-        return None
+        return reason
 
     def non_image_reason(self, stored: StoredObject) -> str | None:
         """Return why an object is not taken for an image; None if it is, or its first bytes have to decide."""

@@ -4,7 +4,7 @@ Knows pictures and ICC profiles, and no file formats.
 """
 
 import io
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 
 from PIL import Image, ImageCms
 
@@ -23,15 +23,9 @@ _COLOR_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
 
 
 def to_srgb(picture: Image.Image, icc_profile: bytes | None, gamma: float | None) -> Image.Image:
-    """Convert to sRGB. A profile that is broken, or for another color space, is ignored.
+    """Convert a picture in RGB, RGBA, L, CMYK or LAB to sRGB, as RGB, RGBA or L.
 
-    Args:
-        picture: RGB, RGBA, L, CMYK or LAB.
-        icc_profile: of the source.
-        gamma: the `gAMA` of a PNG without a better statement about its colors.
-
-    Returns:
-        RGB, RGBA or L.
+    A profile that is broken, or for another color space, is ignored. `gamma` is the `gAMA` of a PNG.
     """
     if picture.mode == "RGBA":
         converted = to_srgb(_drop_alpha(picture), icc_profile, gamma).convert("RGB")
@@ -65,15 +59,15 @@ def _linear_to_srgb() -> list[int]:
 def _apply_profile(picture: Image.Image, icc_profile: bytes) -> Image.Image:
     if len(icc_profile) > _MAX_PROFILE_BYTES:
         return picture
-    is_small = len(icc_profile) <= _MAX_CACHED_PROFILE_BYTES
-    build = partial(_transform_to_srgb if is_small else _transform_to_srgb.__wrapped__, icc_profile)
+    is_cached = len(icc_profile) <= _MAX_CACHED_PROFILE_BYTES
+    build = _transform_to_srgb if is_cached else _transform_to_srgb.__wrapped__
     try:
         space = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile)).profile.xcolor_space.strip()
         if picture.mode == "L" and space == "RGB":
-            return build("RGB").apply(picture.convert("RGB"))
+            return build(icc_profile, "RGB").apply(picture.convert("RGB"))
         if space != _COLOR_SPACES.get(picture.mode):
             return picture
-        converted = build(picture.mode).apply(picture)
+        converted = build(icc_profile, picture.mode).apply(picture)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return picture
     return converted.convert("L") if picture.mode == "L" else converted

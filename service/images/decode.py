@@ -5,11 +5,12 @@ decoded. Knows nothing of thumbnails.
 """
 
 import io
+import itertools
 import re
 import struct
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -84,17 +85,19 @@ def pillow_errors_as_rejections(data: bytes, max_pixels: int) -> Iterator[None]:
         raise CorruptImage(f"it cannot be decoded: {str(error) or type(error).__name__}") from error
 
 
+Reading = Callable[[], AbstractContextManager[None]]
+"""`pillow_errors_as_rejections` of a file: wraps every call in which a library reads it."""
+
+
 @dataclass(frozen=True, slots=True)
 class TiffLayout:
-    """Layout of a TIFF's samples, read from its tags once. Without tags, the defaults."""
+    """Layout of a TIFF's samples, from its tags; the defaults for other formats."""
 
-    orientation: int = 1
-    bits: tuple[int, ...] = (1,)
-    """Of each sample of a pixel."""
+    is_turned: bool = False
     white_is_zero: bool = False
     is_unsigned: bool = True
-    block: tuple[int, int] = (0, 0)
-    """Width and height of a tile or strip, which is unpacked as a whole."""
+    block_bytes: int = 0
+    """Size of a tile or strip, which libtiff unpacks as a whole; 0 if Pillow reads the file itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,14 +125,7 @@ class Header:
 def read_header(data: bytes, max_pixels: int, *, all_frames: bool) -> Header:
     """Read what a file says of itself; to be called under `pillow_errors_as_rejections`.
 
-    Args:
-        data: the file.
-        max_pixels: a picture with more is refused.
-        all_frames: True if all frames of an animation will be read.
-
-    Raises:
-        PictureTooLarge: its decoder would take far too long.
-        CorruptImage: it asks for unreasonable work.
+    Raise PictureTooLarge if its decoder would take far too long, CorruptImage if it asks for unreasonable work.
     """
     check_structure(data, all_frames=all_frames)
     buffered_samples = check_jpeg(data) if data.startswith(b"\xff\xd8") else 0
@@ -140,17 +136,18 @@ def read_header(data: bytes, max_pixels: int, *, all_frames: bool) -> Header:
     picture = Image.open(io.BytesIO(data), formats=READABLE)
     _check_decoder_speed(picture, len(data))
     image_format = JPEG if picture.format == "MPO" else FORMATS[picture.format or ""]
-    if image_format is WEBP:
-        _clear_webp_canvas(picture)
-    orientation = None if image_format is PNG else 1 if image_format.decodes_upright else read_orientation(picture)
+    if image_format is WEBP and picture.mode == "RGB" and getattr(picture, "n_frames", 1) > 1:
+        # Viewers show an animation's empty canvas as transparent; Pillow asks the file's flags.
+        picture._mode = picture.rawmode = "RGBA"  # type: ignore[attr-defined]  # noqa: SLF001 - no public way
     return Header(
         picture=picture,
         format=image_format,
         size=picture.size,
-        orientation=orientation,
+        orientation=None if image_format is PNG else 1 if image_format.decodes_upright else read_orientation(picture),
         icc_profile=_jp2_profile(data) if image_format is JPEG2000 else picture.info.get("icc_profile"),
         gamma=None if "srgb" in picture.info else picture.info.get("gamma"),
-        sample_bits=_sample_bits(picture) if image_format is PNG else 8,
+        # From Pillow's raw mode, such as `RGB;16B`.
+        sample_bits=int(str(picture.tile[0].args).partition(";")[2].rstrip("B") or 8) if image_format is PNG else 8,
         buffered_samples=buffered_samples,
         tiff=_read_tiff_layout(picture) if isinstance(picture, TiffImageFile) else TiffLayout(),
         most_pixels=max(picture.width * picture.height, _embedded_pixels(data) if image_format is ICO else 0),
@@ -196,12 +193,14 @@ def _read_tiff_layout(picture: TiffImageFile) -> TiffLayout:
     if (pixels := tile[0] * tile[1]) > max(_MAX_SMALL_TILE, 4 * picture.width * picture.height):
         raise CorruptImage(f"it cannot be decoded: tiles of {pixels:,} pixels are made to waste memory")
     strip = picture.width, min(picture.height, int(tags.get(base.RowsPerStrip, picture.height)))
+    width, height = tile if all(tile) else strip
+    bits = [int(value) for value in tags.get(base.BitsPerSample, (1,))]
+    is_unpacked_whole = any(part.codec_name == "libtiff" for part in picture.tile)
     return TiffLayout(
-        orientation=int(tags.get(base.Orientation, 1)),
-        bits=tuple(map(int, tags.get(base.BitsPerSample, (1,)))),
+        is_turned=int(tags.get(base.Orientation, 1)) != 1,
         white_is_zero=tags.get(base.PhotometricInterpretation) == 0,
         is_unsigned=tags.get(base.SampleFormat, (1,))[0] == 1,
-        block=tile if all(tile) else strip,
+        block_bytes=width * height * len(bits) * max(bits, default=1) // 8 if is_unpacked_whole else 0,
     )
 
 
@@ -220,35 +219,44 @@ def read_orientation(picture: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1  # noqa: PLR2004 - as EXIF numbers them
 
 
-def _sample_bits(png: ImageFile) -> int:
-    """Return the bits from Pillow's raw mode, such as `RGB;16B`; 8 if it has none."""
-    return int(str(png.tile[0].args).partition(";")[2].rstrip("B") or 8)
+def decode(header: Header, at_least: tuple[int, int], reading: Reading, *, all_frames: bool) -> Iterator[Image.Image]:
+    """Yield the first picture, or all frames of an animation, as viewers show them.
 
-
-def decode(header: Header, at_least: tuple[int, int]) -> Image.Image:
-    """Decode the (first) picture; a JPEG at the smallest scale that is no smaller than asked.
-
-    Raises:
-        UnsupportedFormat: its samples are of a kind that Pillow reads wrongly.
+    A JPEG is decoded at the smallest scale that is no smaller than asked. The picture that a PNG has for viewers
+    without animation is none of its frames.
     """
     picture = header.picture
-    picture.draft(None, at_least)
-    if isinstance(picture, TiffImageFile):
-        _widen_planes(picture)
-    drawn = picture.tile[0].extents if header.format is GIF and picture.tile else None
-    picture.load()
-    if drawn in {None, (0, 0, *picture.size)}:
-        return picture
-    # The rest of a GIF's screen shows nothing; Pillow shows the palette's first entry.
-    screen = Image.new("RGBA", picture.size)
-    screen.paste(picture.crop(drawn).convert("RGBA"), drawn)
-    return screen
+    first = 1 if all_frames and getattr(picture, "default_image", False) else 0
+    undrawn = None if header.format is not GIF or fills_screen(picture) else Image.new("L", picture.size, 255)
+    for index in itertools.count(first) if all_frames else [0]:
+        with reading():
+            try:
+                if index:
+                    picture.seek(index)
+            except EOFError:
+                if index == first:
+                    raise
+                return
+            picture.draft(None, at_least)
+            if isinstance(picture, TiffImageFile):
+                _widen_planes(picture)
+            drawn = [tile.extents for tile in picture.tile]
+            picture.load()
+        frame: Image.Image = picture
+        if undrawn is not None and drawn:
+            # A frame beyond the screen makes Pillow's picture larger.
+            undrawn = undrawn.crop((0, 0, *picture.size))
+            undrawn.paste(0, drawn[0])
+            if undrawn.getbbox():
+                # Viewers show nothing there, Pillow the palette's first entry.
+                frame = picture.convert("RGBA")
+                frame.paste((0, 0, 0, 0), mask=undrawn)
+        yield frame
 
 
-def _clear_webp_canvas(picture: ImageFile) -> None:
-    """Decode an animated WebP's empty canvas as transparent, as viewers do; Pillow asks the file's flags."""
-    if getattr(picture, "n_frames", 1) > 1 and picture.mode == "RGB":
-        picture._mode = picture.rawmode = "RGBA"  # type: ignore[attr-defined]  # noqa: SLF001 - no public way
+def fills_screen(gif: ImageFile) -> bool:
+    """Return True if the frame to be decoded next leaves nothing of a GIF's screen empty."""
+    return all(tile.extents in {None, (0, 0, *gif.size)} for tile in gif.tile)
 
 
 def _widen_planes(picture: TiffImageFile) -> None:

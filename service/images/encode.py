@@ -15,24 +15,15 @@ _OPAQUE_FROM = 128
 
 
 def encode(picture: Image.Image, target: Format, quality: int, *, was_palette: bool) -> bytes:
-    """Encode one picture.
-
-    Args:
-        picture: RGB, RGBA or L.
-        target: a format for output.
-        quality: 1 to 100, for the lossy formats.
-        was_palette: True if the source had a palette, so that a PNG may have one, too.
-    """
+    """Encode one picture, RGB, RGBA or L. A PNG may lose colors to a palette if the source had one."""
     # Pillow copies what it finds here into the file: profile, comment, EXIF, XMP.
     picture.info.clear()
     if target is PNG:
-        candidates = [_save(picture, PNG, optimize=True)]
-        if (indexed := _index(picture, lossy=was_palette)) is not None:
-            candidates.append(_save(indexed, PNG, optimize=True))
-        return min(candidates, key=len)
+        plain = _save(picture, PNG, optimize=True)
+        indexed = _index(picture, lossy=was_palette)
+        return min(plain, _save(indexed, PNG, optimize=True), key=len) if indexed else plain
     if target is GIF:
-        indexed, transparent = _index_for_gif(picture)
-        return _save(indexed, GIF, optimize=True, **transparent)
+        return _save(_index_for_gif(picture), GIF, optimize=True)
     if not target.has_alpha and picture.mode == "RGBA":
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
     # Encoders ignore options that they do not have: JPEG optimizes its tables, AVIF would start threads.
@@ -49,14 +40,9 @@ def count_plays(source: Format, loop: int | None) -> int:
 def encode_animation(
     pictures: Sequence[Image.Image], durations: Sequence[int], plays: int, target: Format, quality: int
 ) -> bytes:
-    """Encode the frames of an animation, each as a whole picture.
+    """Encode the frames of an animation, RGB, RGBA or L, each as a whole picture.
 
-    Args:
-        pictures: the frames: RGB, RGBA or L.
-        durations: of each frame, in milliseconds.
-        plays: how often the animation is shown; 0 for ever.
-        target: a format that animates.
-        quality: 1 to 100, for the lossy formats.
+    `durations` are in milliseconds; `plays` is how often the animation is shown, 0 for ever.
     """
     for picture in pictures:
         picture.info.clear()
@@ -65,10 +51,7 @@ def encode_animation(
     if target is GIF:
         # Each frame stands alone: its transparent pixels must show nothing of the one before.
         options |= {"disposal": 2, "optimize": False, "loop": None if plays == 1 else max(plays - 1, 0)}
-        indexed = [_index_for_gif(picture) for picture in pictures]
-        frames = [frame for frame, _ in indexed]
-        for frame, transparent in indexed:
-            frame.info.update(transparent)
+        frames = [_index_for_gif(picture) for picture in pictures]
     elif target is PNG:
         frames = [picture.convert("RGBA") for picture in pictures]
     return _save(frames[0], target, save_all=True, append_images=frames[1:], **options)
@@ -93,13 +76,13 @@ def _index(picture: Image.Image, *, lossy: bool) -> Image.Image | None:
     return indexed
 
 
-def _index_for_gif(picture: Image.Image) -> tuple[Image.Image, dict[str, int]]:
-    """Give the picture a palette with at most one transparent entry; return that entry as an option for Pillow."""
+def _index_for_gif(picture: Image.Image) -> Image.Image:
+    """Give the picture a palette with at most one transparent entry."""
     if picture.mode == "L":
-        return picture, {}
+        return picture
     if picture.mode == "RGB" or picture.getchannel("A").getextrema()[0] == 255:  # noqa: PLR2004 - opaque
-        return picture.convert("RGB").quantize(256), {}
+        return picture.convert("RGB").quantize(256)
     indexed = picture.convert("RGB").quantize(255)
-    transparent = picture.getchannel("A").point(lambda alpha: 255 * (alpha < _OPAQUE_FROM))
-    indexed.paste(255, mask=transparent)
-    return indexed, {"transparency": 255}
+    indexed.paste(255, mask=picture.getchannel("A").point(lambda alpha: 255 * (alpha < _OPAQUE_FROM)))
+    indexed.info["transparency"] = 255
+    return indexed

@@ -6,10 +6,7 @@ megapixels, as the most that a process grew by.
 
 from collections.abc import Collection
 
-from PIL import Image
-from PIL.ImageFile import ImageFile
-
-from service.images.decode import Header
+from service.images.decode import Header, fills_screen
 from service.images.formats import GIF, JPEG, PNG, TIFF, Format
 from service.images.resize import reduction_factors, strip_rows
 
@@ -32,66 +29,43 @@ _BASE_BYTES = 2 * 1024 * 1024
 def estimate_memory(header: Header, at_least: tuple[int, int], targets: Collection[Format], frame_pixels: int) -> int:
     """Return the most bytes that decoding, reducing and encoding will take at once, beyond the file's own.
 
-    Args:
-        header: of the file.
-        at_least: the size to decode to, at the least: twice that of the largest thumbnail.
-        targets: the formats to encode.
-        frame_pixels: pixels of all frames of an animation's thumbnails, which are held until they are encoded
-            together; 0 for a still.
+    `at_least` is the size to decode to: twice that of the largest thumbnail. `frame_pixels` are those of all frames of
+    an animation's thumbnails, which are held until they are encoded together; 0 for a still.
     """
-    (width, height), mode = header.size, header.picture.mode
+    picture, source = header.picture, header.format
+    width, height = header.size
+    pixel_bytes = _MODE_BYTES.get(picture.mode, 4)
     # The scales at which a JPEG can be decoded are powers of 2.
-    fraction = max(1, min(8, width // at_least[0], height // at_least[1])) if header.format is JPEG else 1
+    fraction = max(1, min(8, width // at_least[0], height // at_least[1])) if source is JPEG else 1
     scale = 1 << fraction.bit_length() - 1
     columns, rows = -(-width // scale), -(-height // scale)
-    decoded = columns * rows * _mode_bytes(header.picture)
+    decoded = columns * rows * pixel_bytes
     factor_x, factor_y = reduction_factors((columns, rows), at_least)
     columns, rows = -(-columns // factor_x), -(-rows // factor_y)
-    decoding = _decoder_bytes(header)
-    if header.format is JPEG:
-        decoding += decoded
-    elif header.format is TIFF:
-        decoding += _tiff_bytes(header)
-    elif header.format is GIF and not _fills_screen(header.picture):
+
+    decoding = header.most_pixels * (source.decoding_bytes or pixel_bytes)
+    if source is JPEG:
+        decoding = header.most_pixels * (_COEFFICIENT_BYTES * header.buffered_samples) + decoded
+    elif source is TIFF:
+        # A turned one is turned into a second picture.
+        decoding += header.tiff.block_bytes + (decoded if header.tiff.is_turned else 0)
+    elif source is GIF and not fills_screen(picture):
         decoding, decoded = 10 * width * height, 4 * width * height
-    opaque = mode in {"RGB", "L", "CMYK", "LAB"} and "transparency" not in header.picture.info
-    strips = 0 if opaque else _STRIP_BYTES.get(mode, 13) * width * min(height, strip_rows(width, factor_y))
+
+    opaque = picture.mode in {"RGB", "L", "CMYK", "LAB"} and "transparency" not in picture.info
+    strips = 0 if opaque else _STRIP_BYTES.get(picture.mode, 13) * width * min(height, strip_rows(width, factor_y))
     reduced = 0 if opaque and factor_x * factor_y == 1 else 4 * columns * rows
     thumbnail = at_least[0] * at_least[1] // 4
     encoding = max(target.encoding_bytes[not opaque] for target in targets)
-    if mode == "P":
+    if picture.mode == "P":
         encoding = max(encoding, _INDEXING_BYTES)
     # Resized horizontally, then vertically; then turned, converted, encoded.
     finishing = 4 * thumbnail + max(2 * at_least[0] * rows, encoding * thumbnail)
     if frame_pixels:
-        decoding = max(_decoder_bytes(header), width * height * header.format.frame_bytes)
+        decoding = max(decoding, width * height * source.frame_bytes)
         # The encoder has copies, and that of PNG the differences between them, too.
         frames = frame_pixels * (13 if PNG in targets else 8)
         return int(decoding + strips + reduced + finishing) + frames + _BASE_BYTES
-    retained = decoding - decoded if header.format.retains_decoder else 0
+    retained = decoding - decoded if source.retains_decoder else 0
     after = retained + max(decoded + reduced + strips, (reduced or decoded) + finishing)
     return int(max(decoding, after)) + _BASE_BYTES
-
-
-def _mode_bytes(picture: Image.Image) -> int:
-    return _MODE_BYTES.get(picture.mode, 4)
-
-
-def _decoder_bytes(header: Header) -> float:
-    """Return what the decoder holds of the whole picture, whatever scale it decodes at."""
-    if header.format is JPEG:
-        return header.most_pixels * (_COEFFICIENT_BYTES * header.buffered_samples)
-    return header.most_pixels * (header.format.decoding_bytes or _mode_bytes(header.picture))
-
-
-def _fills_screen(gif: ImageFile) -> bool:
-    return all(tile.extents in {None, (0, 0, *gif.size)} for tile in gif.tile)
-
-
-def _tiff_bytes(header: Header) -> int:
-    """Return what a TIFF takes besides its pixels: a strip or tile to unpack, a second picture if it is turned."""
-    picture, layout = header.picture, header.tiff
-    extra = 0 if layout.orientation == 1 else picture.width * picture.height * _mode_bytes(picture)
-    if any(tile.codec_name == "libtiff" for tile in picture.tile):
-        extra += layout.block[0] * layout.block[1] * len(layout.bits) * max(layout.bits, default=1) // 8
-    return extra

@@ -4,7 +4,7 @@ Brings every mode into one that can be averaged, and corrects what Pillow reads 
 so that no second picture of the full size is ever held.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -41,8 +41,7 @@ class ReducedPicture:
 def reduce_picture(picture: Image.Image, header: Header, at_least: tuple[int, int]) -> ReducedPicture:
     """Bring a decoded picture into a mode that can be averaged, and average whole pixels down to no less than a size.
 
-    Raises:
-        UnsupportedFormat: its samples are of a kind that Pillow reads wrongly.
+    Raise UnsupportedFormat if its samples are of a kind that Pillow reads wrongly.
     """
     factors = factor_x, factor_y = reduction_factors(picture.size, at_least)
     box = (0.0, 0.0, picture.width / factor_x, picture.height / factor_y)
@@ -78,7 +77,7 @@ def _converter(picture: Image.Image, header: Header) -> _Converter | None:
         return _wide_converter(picture, header.tiff, key if isinstance(key, int) else None)
     if picture.mode == "L" and isinstance(key, int):
         # Pillow scales the samples of a PNG of 2 or 4 bits to 8, and not the value that is transparent.
-        return _gray_key_converter(key * (255 // (2**header.sample_bits - 1)))
+        return _table_converter(range(256), key * (255 // (2**header.sample_bits - 1)))
     if picture.mode == "RGB" and isinstance(key, tuple) and header.sample_bits == 16:  # noqa: PLR2004 - bits
         # Of samples of 16 bits Pillow keeps the upper 8, and of the value that is transparent all.
         return partial(_premultiply, transparent=tuple(value >> 8 for value in key))
@@ -86,8 +85,7 @@ def _converter(picture: Image.Image, header: Header) -> _Converter | None:
         return _premultiply
     if picture.mode in {"RGB", "L", "CMYK", "LAB"}:
         return None
-    wanted = "L" if picture.mode == "1" else "RGB"
-    return lambda strip: strip.convert(wanted)
+    return lambda strip: strip.convert("L" if strip.mode == "1" else "RGB")
 
 
 def _premultiply(strip: Image.Image, transparent: tuple[int, ...] | None = None) -> Image.Image:
@@ -98,9 +96,16 @@ def _premultiply(strip: Image.Image, transparent: tuple[int, ...] | None = None)
     return (strip if strip.mode == "RGBA" else strip.convert("RGBA")).convert("RGBa")
 
 
-def _gray_key_converter(transparent: int) -> _Converter:
-    alpha = [0 if value == transparent else 255 for value in range(256)]
-    return lambda strip: _premultiply(Image.merge("LA", [strip, strip.point(alpha)]))
+def _table_converter(gray: Sequence[int], transparent: int | None) -> _Converter:
+    """Look samples of one band up in a table; make those of one value transparent."""
+    alpha = [0 if value == transparent else 255 for value in range(len(gray))]
+
+    def convert(strip: Image.Image) -> Image.Image:
+        samples = strip if strip.mode == "L" else strip.convert("I")
+        small = samples.point(gray, "L")
+        return small if transparent is None else _premultiply(Image.merge("LA", [small, samples.point(alpha, "L")]))
+
+    return convert
 
 
 def _wide_converter(picture: Image.Image, tiff: TiffLayout, transparent: int | None) -> _Converter:
@@ -108,26 +113,15 @@ def _wide_converter(picture: Image.Image, tiff: TiffLayout, transparent: int | N
     low, high = (0, 65535) if picture.mode.startswith("I;16") else cast("tuple[float, float]", picture.getextrema())
     if low < 0 and picture.mode == "I" and tiff.is_unsigned:
         raise UnsupportedFormat("its samples are unsigned, of 32 bits, and some are too large to be read")
-    convert = _scaling_converter(picture, low, high, transparent)
-    if tiff.white_is_zero:
-        # Pillow inverts samples of up to 8 bits only.
-        return lambda strip: convert(strip).point(range(255, -1, -1))
-    return convert
-
-
-def _scaling_converter(picture: Image.Image, low: float, high: float, transparent: int | None) -> _Converter:
     if picture.mode != "F" and low >= 0 and high <= 65535:  # noqa: PLR2004 - 16 bits
-        gray = [(value + 128) // 257 for value in range(65536)]
-        alpha = [0 if value == transparent else 255 for value in range(65536)]
+        convert = _table_converter([(value + 128) // 257 for value in range(65536)], transparent)
+    else:
+        # Floating point is from 0 to 1 by convention; else the file's own range is the only one known.
+        bottom, top = (0.0, 1.0) if low >= 0 and high <= 1 else (min(low, 0), max(high, 255))
+        scale = 255 / (top - bottom)
 
         def convert(strip: Image.Image) -> Image.Image:
-            wide = strip.convert("I")
-            if transparent is None:
-                return wide.point(gray, "L")
-            return _premultiply(Image.merge("LA", [wide.point(gray, "L"), wide.point(alpha, "L")]))
+            return strip.convert("F").point(lambda value: value * scale - bottom * scale).convert("L")
 
-        return convert
-    # Floating point is from 0 to 1 by convention; else the file's own range is the only one known.
-    bottom, top = (0.0, 1.0) if low >= 0 and high <= 1 else (min(low, 0), max(high, 255))
-    scale = 255 / (top - bottom)
-    return lambda strip: strip.convert("F").point(lambda value: value * scale - bottom * scale).convert("L")
+    # Pillow inverts samples of up to 8 bits only.
+    return (lambda strip: convert(strip).point(range(255, -1, -1))) if tiff.white_is_zero else convert

@@ -37,11 +37,7 @@ class Box:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `WIDTHxHEIGHT`, such as `100x100`.
-
-        Raises:
-            InvalidValue: it is not written so, or out of bounds.
-        """
+        """Read `WIDTHxHEIGHT`, such as `100x100`. Raise InvalidValue if it is not written so, or out of bounds."""
         if not (match := _SIZE.fullmatch(text)):
             raise InvalidValue("size", text, "is not WIDTHxHEIGHT in pixels, such as 100x100")
         return cls(int(match[1]), int(match[2]))
@@ -53,10 +49,6 @@ class Box:
         """Return the largest size of the same shape that fits: never enlarged, at least one pixel a side."""
         scale = min(1.0, self.width / width, self.height / height)
         return max(1, round(width * scale)), max(1, round(height * scale))
-
-    def transposed(self) -> "Box":
-        """Return the box for a picture that will be turned by a quarter."""
-        return Box(self.height, self.width)
 
 
 @dataclass(frozen=True, slots=True)

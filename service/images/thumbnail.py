@@ -4,14 +4,12 @@ All that can be done before the pixels are decoded is done before: a picture is 
 a JPEG is decoded at a fraction of its size. Turning upright and converting colors come last, when the picture is small.
 """
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
-from PIL import Image, ImageChops
-from PIL.ImageFile import ImageFile
+from PIL import Image
 
 from service.errors import PictureTooLarge
 from service.images.color import to_srgb
@@ -53,9 +51,6 @@ class Thumbnail:
     """True if it has as many pixels as its source, which was no larger."""
 
 
-Reading = Callable[[], AbstractContextManager[None]]
-"""Wraps every call in which a library reads the file; turns what that raises into a rejection."""
-
 Reserve = Callable[[int], AbstractContextManager[None]]
 """Waits until this many bytes of memory are free for decoding, and holds them; raises if they never can be."""
 
@@ -63,33 +58,27 @@ Reserve = Callable[[int], AbstractContextManager[None]]
 def make_thumbnails(
     data: bytes, specs: Sequence[ThumbnailSpec], *, max_pixels: int, reserve: Reserve
 ) -> list[Thumbnail]:
-    """Decode a picture once and make a thumbnail of it for each spec.
-
-    Args:
-        data: the bytes of an image file.
-        specs: at least one.
-        max_pixels: a picture with more, in all frames that are read, is refused before it is decoded.
-        reserve: called with the most bytes that decoding will take.
+    """Decode an image file once and make a thumbnail of it for each spec. Reserve the memory for it first.
 
     Raises:
         UnsupportedFormat: the file has a format, or a kind of samples, that is not read.
-        PictureTooLarge: its header says that it has more than `max_pixels`.
+        PictureTooLarge: its header says that it has more than `max_pixels`, in all frames that are read.
         CorruptImage: it cannot be decoded to its end.
     """
     reading = partial(pillow_errors_as_rejections, data, max_pixels)
     with reading():
         header = read_header(data, max_pixels, all_frames=any(spec.animated for spec in specs))
-        frames = _count_frames(header, specs, max_pixels)
+        count = _count_frames(header, specs, max_pixels)
     sizes = _sizes(header, header.orientation or 1, specs)
     at_least = _decoding_size(sizes)
     targets = {_output_format(header.format, spec, has_alpha=True) for spec in specs}
     # An animation's thumbnails are all held until they are encoded together.
-    frame_pixels = frames * sum(width * height for width, height in sizes) if frames > 1 else 0
+    frame_pixels = count * sum(width * height for width, height in sizes) if count > 1 else 0
     with reserve(estimate_memory(header, at_least, targets, frame_pixels)):
-        if frames > 1:
-            return _make_animations(header, specs, reading)
-        with reading():
-            picture = decode(header, at_least)
+        frames = decode(header, at_least, reading, all_frames=count > 1)
+        if count > 1:
+            return _make_animations(header, specs, frames)
+        (picture,) = frames
         orientation = header.orientation or read_orientation(picture)
         sizes = _sizes(header, orientation, specs)
         was_palette = picture.mode in {"P", "PA"}
@@ -98,15 +87,16 @@ def make_thumbnails(
             # Several times the size of all that follows.
             picture.close()
         return [
-            _encode(header, spec, [_finish(reduced, size, header, orientation)], was_palette=was_palette)
+            _encode(header, spec, [_finish(reduced, size, header, orientation)], [], was_palette=was_palette)
             for spec, size in zip(specs, sizes, strict=True)
         ]
 
 
 def _sizes(header: Header, orientation: int, specs: Sequence[ThumbnailSpec]) -> list[tuple[int, int]]:
     """Return the size of each thumbnail before it is turned upright."""
-    boxes = (spec.box.transposed() if orientation in _TURNED_BY_90 else spec.box for spec in specs)
-    return [box.fit(*header.size) for box in boxes]
+    if orientation in _TURNED_BY_90:
+        return [spec.box.fit(*header.size[::-1])[::-1] for spec in specs]
+    return [spec.box.fit(*header.size) for spec in specs]
 
 
 def _decoding_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
@@ -117,7 +107,8 @@ def _decoding_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
 
 def _count_frames(header: Header, specs: Sequence[ThumbnailSpec], max_pixels: int) -> int:
     """Return how many frames to read: 1, or all of an animation."""
-    if not header.format.animates or not any(_keeps_frames(header.format, spec) for spec in specs):
+    kept = (spec.animated and _output_format(header.format, spec, has_alpha=True).animates for spec in specs)
+    if not header.format.animates or not any(kept):
         return 1
     frames = int(getattr(header.picture, "n_frames", 1))
     if (pixels := header.size[0] * header.size[1] * frames) > max_pixels and frames > 1:
@@ -126,10 +117,6 @@ def _count_frames(header: Header, specs: Sequence[ThumbnailSpec], max_pixels: in
             "without ANIMATED only the first would be read"
         )
     return frames
-
-
-def _keeps_frames(source: Format, spec: ThumbnailSpec) -> bool:
-    return spec.animated and _output_format(source, spec, has_alpha=True).animates
 
 
 def _output_format(source: Format, spec: ThumbnailSpec, *, has_alpha: bool) -> Format:
@@ -143,70 +130,32 @@ def _output_format(source: Format, spec: ThumbnailSpec, *, has_alpha: bool) -> F
 def _finish(reduced: ReducedPicture, size: tuple[int, int], header: Header, orientation: int) -> Image.Image:
     """Resize, convert to sRGB, and turn upright."""
     picture = to_srgb(reduced.resize(size), header.icc_profile, header.gamma)
-    turn = _TURNS.get(orientation)
-    return picture if turn is None else picture.transpose(turn)
+    return picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
 
 
-def _make_animations(header: Header, specs: Sequence[ThumbnailSpec], reading: Reading) -> list[Thumbnail]:
-    with reading():
-        orientation = header.orientation or read_orientation(header.picture)
+def _make_animations(header: Header, specs: Sequence[ThumbnailSpec], frames: Iterator[Image.Image]) -> list[Thumbnail]:
+    orientation = header.orientation or read_orientation(header.picture)
     sizes = _sizes(header, orientation, specs)
-    frames: list[list[Image.Image]] = [[] for _ in specs]
+    pictures: list[list[Image.Image]] = [[] for _ in specs]
     durations: list[int] = []
-    for frame, milliseconds in _read_frames(header.picture, reading):
+    for frame in frames:
+        durations.append(int(header.picture.info.get("duration", 0)) or _DEFAULT_FRAME_MILLISECONDS)
         reduced = reduce_picture(frame, header, _decoding_size(sizes))
-        durations.append(milliseconds)
-        for pictures, size in zip(frames, sizes, strict=True):
-            pictures.append(_finish(reduced, size, header, orientation))
+        for finished, size in zip(pictures, sizes, strict=True):
+            finished.append(_finish(reduced, size, header, orientation))
     return [
-        _encode(header, spec, pictures, durations, was_palette=header.format is GIF)
-        for spec, pictures in zip(specs, frames, strict=True)
+        _encode(header, spec, finished, durations, was_palette=header.format is GIF)
+        for spec, finished in zip(specs, pictures, strict=True)
     ]
 
 
-def _read_frames(picture: ImageFile, reading: Reading) -> Iterator[tuple[Image.Image, int]]:
-    """Yield the frames as a viewer shows them, each with its duration in milliseconds.
-
-    The picture that a PNG has for viewers without animation is left out.
-    """
-    first = 1 if getattr(picture, "default_image", False) else 0
-    drawn = Image.new("L", picture.size)
-    for index in itertools.count(first):
-        with reading():
-            try:
-                picture.seek(index)
-            except EOFError:
-                if index == first:
-                    raise
-                return
-            areas = [tile.extents for tile in picture.tile] if picture.format == "GIF" else []
-            picture.load()
-            milliseconds = int(picture.info.get("duration", 0)) or _DEFAULT_FRAME_MILLISECONDS
-        if areas and drawn.getextrema()[0] == 0:
-            drawn.paste(255, areas[0])
-        if areas and drawn.getextrema()[0] == 0:
-            # What no frame has drawn yet is empty; Pillow shows the palette's first entry.
-            bare = picture.convert("RGBA")
-            bare.putalpha(ImageChops.multiply(bare.getchannel("A"), drawn))
-            bare.info = picture.info
-            yield bare, milliseconds
-        else:
-            yield picture, milliseconds
-
-
 def _encode(
-    header: Header,
-    spec: ThumbnailSpec,
-    pictures: Sequence[Image.Image],
-    durations: Sequence[int] = (),
-    *,
-    was_palette: bool,
+    header: Header, spec: ThumbnailSpec, pictures: Sequence[Image.Image], durations: Sequence[int], *, was_palette: bool
 ) -> Thumbnail:
     """Encode all pictures as an animation if the spec keeps it, else the first alone."""
     picture = pictures[0]
-    is_animation = len(pictures) > 1 and _keeps_frames(header.format, spec)
-    target = _output_format(header.format, spec, has_alpha=is_animation or picture.mode == "RGBA")
-    if is_animation:
+    target = _output_format(header.format, spec, has_alpha=picture.mode == "RGBA")
+    if spec.animated and target.animates and len(pictures) > 1:
         plays = count_plays(header.format, header.picture.info.get("loop"))
         data = encode_animation(pictures, durations, plays, target, spec.quality)
     else:
@@ -215,9 +164,8 @@ def _encode(
         spec,
         data,
         target.media_type,
-        new_extension="" if target is header.format else target.output_extension,
-        width=picture.width,
-        height=picture.height,
+        "" if target is header.format else target.output_extension,
+        *picture.size,
         # Turned upright or not.
         is_whole=sorted(picture.size) == sorted(header.size),
     )

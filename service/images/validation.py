@@ -32,15 +32,7 @@ _GIF_EXTENSION, _GIF_IMAGE = 0x21, 0x2C
 
 
 def check_structure(data: bytes, *, all_frames: bool) -> None:
-    """Refuse a PNG, GIF or PNM that is made to waste time; a JPEG is refused by `check_jpeg`.
-
-    Args:
-        data: a file of any format.
-        all_frames: True if more than a GIF's first frame will be read.
-
-    Raises:
-        CorruptImage: it is made to waste time.
-    """
+    """Raise CorruptImage if a PNG, GIF or PNM is made to waste time. See `check_jpeg` for a JPEG."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         _check_chunks(data)
     elif data.startswith((b"GIF87a", b"GIF89a")):
@@ -54,17 +46,12 @@ def check_structure(data: bytes, *, all_frames: bool) -> None:
 
 
 def check_jpeg(data: bytes) -> float:
-    """Refuse a JPEG that is made to waste time; only the (first) picture is looked at.
+    """Return the samples per pixel that a JPEG's decoder holds until the last scan, whatever scale it decodes at.
 
-    Returns:
-        The samples per pixel that a decoder holds until the last scan, whatever scale it decodes at: of all components
-        together, so subsampling makes it less than their number. 0 if one scan has all of them.
-
-    Raises:
-        CorruptImage: it is made to waste time.
+    They are of all components together, so subsampling makes it less than their number; 0 if one scan has all of them.
+    Only the (first) picture is looked at. Raise CorruptImage if it is made to waste time.
     """
-    frame = b""
-    progressive = False
+    frame, progressive = b"", False
     position, segments, scans = 2, 0, 0
     while (found := _JPEG_MARKER.search(data, position)) and found[0][1] != _END_OF_IMAGE:
         if not scans and found.start() - position > _MAX_FILL:
@@ -108,8 +95,7 @@ def _check_chunks(data: bytes) -> None:
 
 
 def _check_blocks(data: bytes, *, all_frames: bool) -> None:
-    position, blocks = 13 + _color_table_bytes(data[10:11]), 0
-    inside = False
+    position, blocks, inside = 13 + _color_table_bytes(data[10:11]), 0, False
     while position < len(data):
         blocks += 1
         if blocks > _MAX_BLOCKS:
@@ -121,11 +107,11 @@ def _check_blocks(data: bytes, *, all_frames: bool) -> None:
         elif first == _GIF_EXTENSION:
             position += 2
             inside = True
-        elif first == _GIF_IMAGE and all_frames:
+        elif first == _GIF_IMAGE:
+            if not all_frames:
+                return
             position += 11 + _color_table_bytes(data[position + 9 : position + 10])
             inside = True
-        elif first == _GIF_IMAGE:
-            return
         else:
             position += 1
 

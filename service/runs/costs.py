@@ -49,14 +49,7 @@ class Estimate(BaseModel):
 
 
 def estimate(by_type: Mapping[str, OfType], *, listed: int, outputs: int, prices: Prices) -> Estimate:
-    """Estimate what making thumbnails takes.
-
-    Args:
-        by_type: the sources, by content type.
-        listed: objects to list, including those that are not images.
-        outputs: thumbnails to make of each source.
-        prices: in US dollars.
-    """
+    """Estimate what `outputs` thumbnails of each source take, if `listed` objects, images or not, have to be listed."""
     images = sum(of_type.images for of_type in by_type.values())
     # Once to plan, once to work.
     listings = 2 * -(-listed // _LISTING_PAGE)

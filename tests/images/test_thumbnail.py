@@ -275,6 +275,17 @@ def test_where_a_gif_draws_nothing_there_is_nothing(*, animated: bool) -> None:
         assert frame.getpixel((75, 75))[3] == 0  # type: ignore[index]
 
 
+@pytest.mark.parametrize("height", [8, 12])
+def test_a_gif_frame_larger_than_its_screen_is_read_though_the_one_before_it_left_some_of_that_empty(
+    height: int,
+) -> None:
+    pictures = [Image.new("RGB", (20, height), colour) for colour in ("red", "blue")]
+    data = encoded(pictures[0], "GIF", save_all=True, append_images=pictures[1:], duration=100)
+    first = data.index(b"\x2c\0\0\0\0") + 5
+    data = data[:6] + struct.pack("<HH", 10, 10) + data[10:first] + struct.pack("<HH", 10, 8) + data[first + 4 :]
+    assert len(frames_of(made(data, ThumbnailSpec(animated=True)))) == 2
+
+
 @pytest.mark.parametrize("animated", [False, True])
 def test_where_a_webp_animation_draws_nothing_there_is_nothing_whatever_its_flags_say(*, animated: bool) -> None:
     clear = Image.new("RGBA", (80, 80))
