@@ -3,6 +3,7 @@
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from service.lookup import Output
 from service.naming import OutputFolder
 from service.process import Shutdown, Stop
 from service.selection import Selection
@@ -10,7 +11,7 @@ from service.settings import Settings
 from service.storage.base import ObjectStore
 from service.storage.cloud import CloudStore
 from service.telemetry.metrics import OFF, Metrics, meter_provider
-from service.thumbnailer import Output, Thumbnailer
+from service.thumbnailer import Thumbnailer
 
 PAGE_IMAGE_READS = 16
 """How many images for the web pages are read at once."""

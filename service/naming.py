@@ -17,11 +17,17 @@ SOURCE_KEY = "thumbnail-source"
 """Custom metadata of a thumbnail: the `gs://` address of its source. An object that has it is never a source."""
 GENERATION_KEY = "thumbnail-source-generation"
 SPEC_KEY = "thumbnail-spec"
+SIZE_KEY = "thumbnail-size"
+"""Its pixels, such as `100x75`."""
 
 BOOKKEEPING_FOLDER = "thumbnail-runs/"
 """Folder of the output bucket for the plans and reports of runs."""
 
 _HOUR = re.compile(r"\d{4}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])T(?:[01]\d|2[0-3])Z", re.ASCII)
+
+
+CREATED, RUN = "created", "run"
+"""Timestamps that name no hour: of each image the hour in which it was created; for all the hour of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,20 @@ class Hour:
 
     def __str__(self) -> str:
         return self.text
+
+
+def parse_timestamp(text: str, field: str) -> str | Hour:
+    """Parse an hour, or return `run` or `created` as it is.
+
+    Raises:
+        InvalidValue: it is none of these.
+    """
+    if text in {CREATED, RUN}:
+        return text
+    try:
+        return Hour.parse(text, field)
+    except InvalidValue as error:
+        raise InvalidValue(field, text, f"{error.problem}, nor '{RUN}' or '{CREATED}'") from None
 
 
 class Layout(StrEnum):
@@ -100,7 +120,7 @@ class OutputFolder:
         """
         name = source.name.rpartition("/")[2] + new_extension
         if distinct:
-            digest = hashlib.sha256(str(source).encode()).hexdigest()[:8]
+            digest = hashlib.sha256(str(source).encode()).hexdigest()[:16]
             stem, dot, extension = name.rpartition(".")
             name = f"{stem}~{digest}.{extension}" if dot and stem else f"{name}~{digest}"
         name = self.folder_for(source, hour) + name

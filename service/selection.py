@@ -5,6 +5,7 @@ storage.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from service.images.formats import FORMATS
 from service.naming import SOURCE_KEY, is_output
@@ -50,9 +51,17 @@ class Selection:
             return None
         return f"not an image by its content type ({stored.content_type or 'none'}) and its name"
 
-    def is_source(self, stored: StoredObject) -> bool:
+    def leaves_out(self, stored: StoredObject, since: datetime | None) -> bool:
+        """Return True if an image is not asked for: it was created before `since`."""
+        return since is not None and stored.created < since
+
+    def is_source(self, stored: StoredObject, since: datetime | None = None) -> bool:
         """Return True if an object is an image that gets a thumbnail, as far as is known without reading it."""
-        return self.exclusion_reason(stored) is None and self.non_image_reason(stored) is None
+        return (
+            self.exclusion_reason(stored) is None
+            and self.non_image_reason(stored) is None
+            and not self.leaves_out(stored, since)
+        )
 
     def needs_sniffing(self, stored: StoredObject) -> bool:
         """Return True if the first bytes have to decide: type and name say nothing, or contradict each other."""

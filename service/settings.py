@@ -25,7 +25,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from service.errors import InvalidValue, WrongSettings
 from service.images.spec import Box, OutputFormat, ThumbnailSpec
 from service.memory import decoding_budget, memory_limit
-from service.naming import Layout, is_output
+from service.naming import RUN, Hour, Layout, is_output, parse_timestamp
 from service.storage.addresses import FolderLocation, check_bucket_name
 
 _MAX_IN_FLIGHT = 48
@@ -114,6 +114,7 @@ class Settings(BaseSettings):
     output_quality: int = Field(80, ge=1, le=100)
     animated: bool = False
     cache_control: str | None = None
+    timestamp: Annotated[str | Hour, NoDecode, PlainValidator(partial(parse_timestamp, field="TIMESTAMP"))] = RUN
     image_detection: Annotated[Literal["metadata", "content"], _Lower] = "metadata"
     concurrency: int = Field(default_factory=lambda: min(_MAX_IN_FLIGHT, 24 * (os.cpu_count() or 1)), ge=1, le=1000)
     max_source_bytes: ByteSize = Field(ByteSize(64 * 1024 * 1024), ge=1)

@@ -7,11 +7,11 @@ write finds the name taken.
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from enum import Enum, StrEnum, auto
+from dataclasses import replace
+from datetime import datetime
+from enum import Enum, auto
 from functools import partial
 from threading import BoundedSemaphore
-from typing import Self
 
 import structlog
 
@@ -23,17 +23,17 @@ from service.errors import (
     ObjectNotFound,
     PermissionMissing,
     PictureTooLarge,
-    ServiceError,
     SourceGone,
     SourceTooLarge,
     StorageUnavailable,
 )
 from service.events import ObjectFinalized
 from service.images.decode import HEAD_BYTES, looks_like_image
-from service.images.spec import ThumbnailSpec
 from service.images.thumbnail import Thumbnail, make_thumbnails
+from service.lookup import Output, find_existing
 from service.memory import Budget
-from service.naming import GENERATION_KEY, SOURCE_KEY, SPEC_KEY, Hour, OutputFolder, is_output
+from service.naming import GENERATION_KEY, SIZE_KEY, SOURCE_KEY, SPEC_KEY, Hour, OutputFolder, is_output
+from service.outcome import Outcome, Result, StoredThumbnail
 from service.selection import Selection
 from service.settings import Settings
 from service.storage.addresses import ObjectLocation
@@ -47,49 +47,6 @@ _ATTEMPTS_AT_A_SOURCE = 4
 """How often an image is tried that is replaced between being described and being read."""
 
 log = structlog.get_logger()
-
-
-class Result(StrEnum):
-    """How one image ended."""
-
-    CREATED = "created"
-    SKIPPED = "skipped"
-    IGNORED = "ignored"
-    REJECTED = "rejected"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How one image ended, and the addresses of its thumbnails."""
-
-    result: Result
-    source: ObjectLocation
-    thumbnails: tuple[ObjectLocation, ...] = ()
-    code: str = ""
-    reason: str = ""
-    renamed: bool = False
-    """A thumbnail has a suffix because another source holds its plain name."""
-    bytes_read: int = 0
-    bytes_written: int = 0
-
-    @classmethod
-    def ignored(cls, source: ObjectLocation, reason: str) -> Self:
-        """The outcome of an object that is not ours to do."""
-        return cls(Result.IGNORED, source, reason=reason)
-
-    @classmethod
-    def failed(cls, source: ObjectLocation, error: ServiceError) -> Self:
-        """The outcome of an image that may work later."""
-        return cls(Result.FAILED, source, code=error.code, reason=str(error))
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """One thumbnail to be made of each source: its look and its folder."""
-
-    spec: ThumbnailSpec
-    folder: OutputFolder
 
 
 class _Write(Enum):
@@ -133,7 +90,7 @@ class Thumbnailer:
             stored = event.resource or self._store.stat(source, event.generation)
             if reason := self._selection.exclusion_reason(stored) or self._selection.non_image_reason(stored):
                 return Outcome.ignored(source, reason)
-            return self._process_once(stored, Hour.of(stored.created))
+            return self.decide(stored, None) or self._process_once(stored, None)
         except ObjectNotFound:
             return Outcome.ignored(
                 source, "the object is gone, or a newer generation of it is there, which has an event of its own"
@@ -141,15 +98,27 @@ class Thumbnailer:
         except ImageRejected as error:
             return self._rejected(source, error)
 
-    def process(self, source: StoredObject, hour: Hour, *, overwrite: bool = False) -> Outcome:
+    def process(
+        self,
+        source: StoredObject,
+        hour: Hour | None,
+        *,
+        looks_first: bool = False,
+        overwrite: bool = False,
+        made_since: datetime | None = None,
+    ) -> Outcome:
         """Thumbnail an object that was listed; if it was replaced since then, the object that replaced it.
+
+        It goes into the hour, or into the one in which it was created if that is None. If `looks_first`, it is not read
+        if its thumbnails are up to date and not older than `made_since`, which a metadata get tells of each.
 
         Raises:
             RetryLater: it may work later.
         """
         for _ in range(_ATTEMPTS_AT_A_SOURCE):
             try:
-                return self._process_once(source, hour, overwrite=overwrite)
+                outcome = self.decide(source, hour, looks_first=looks_first, made_since=made_since)
+                return outcome or self._process_once(source, hour, overwrite=overwrite)
             except ObjectNotFound:
                 try:
                     source = self._store.stat(source.location)
@@ -161,28 +130,32 @@ class Thumbnailer:
                     return Outcome.ignored(source.location, reason)
         raise StorageUnavailable(f"cannot read {source.location}: it is replaced each time before it is read")
 
-    def decide_unread(self, source: StoredObject, hour: Hour) -> Outcome | None:
-        """Reject or ignore an object without reading all of it; return None if it has to be read."""
+    def decide(
+        self, source: StoredObject, hour: Hour | None, *, looks_first: bool = False, made_since: datetime | None = None
+    ) -> Outcome | None:
+        """Skip, reject or ignore an object without reading all of it; return None if it has to be read."""
+        hour = hour or Hour.of(source.created)
         try:
             if source.size == 0:
                 raise EmptyObject("it has no bytes")
-            if source.size > self._settings.max_source_bytes:
-                raise SourceTooLarge(
-                    f"it has {source.size:,} bytes and MAX_SOURCE_BYTES is {self._settings.max_source_bytes:,}"
-                )
+            if source.size > (most := self._settings.max_source_bytes):
+                raise SourceTooLarge(f"it has {source.size:,} bytes and MAX_SOURCE_BYTES is {most:,}")
             for output in self.outputs:
                 output.folder.thumbnail(source.location, hour, "", distinct=False)
+            if looks_first and (thumbnails := find_existing(self._store, self.outputs, source, hour, made_since)):
+                return Outcome.skipped(source, thumbnails)
             if self._selection.needs_sniffing(source) and not looks_like_image(
                 self._store.read_head(source, HEAD_BYTES)
             ):
                 return Outcome.ignored(source.location, "not an image by its first bytes")
         except ImageRejected as error:
-            return self._rejected(source.location, error)
+            return replace(
+                self._rejected(source.location, error), generation=source.generation, source_bytes=source.size
+            )
         return None
 
-    def _process_once(self, source: StoredObject, hour: Hour, *, overwrite: bool = False) -> Outcome:
-        if outcome := self.decide_unread(source, hour):
-            return outcome
+    def _process_once(self, source: StoredObject, hour: Hour | None, *, overwrite: bool = False) -> Outcome:
+        hour = hour or Hour.of(source.created)
         bytes_read = 0
         try:
             with self._metrics.in_flight() as timer:
@@ -209,12 +182,18 @@ class Thumbnailer:
                         for output, picture in zip(self.outputs, pictures, strict=True)
                     ]
         except ImageRejected as error:
-            return self._rejected(source.location, error, bytes_read)
+            outcome = self._rejected(source.location, error)
+            return replace(outcome, generation=source.generation, source_bytes=source.size, bytes_read=bytes_read)
         written = [picture for picture, (_, write, _) in zip(pictures, placed, strict=True) if write is _Write.WRITTEN]
         return Outcome(
             Result.CREATED if written else Result.SKIPPED,
             source.location,
-            tuple(target for target, _, _ in placed),
+            source.generation,
+            source.size,
+            tuple(
+                StoredThumbnail(target, len(picture.data), picture.width, picture.height)
+                for picture, (target, _, _) in zip(pictures, placed, strict=True)
+            ),
             renamed=any(renamed for _, _, renamed in placed),
             bytes_read=bytes_read,
             bytes_written=sum(len(picture.data) for picture in written),
@@ -236,9 +215,9 @@ class Thumbnailer:
                 held.enter_context(self._decoding.reserve(wanted))
             yield
 
-    def _rejected(self, source: ObjectLocation, error: ImageRejected, bytes_read: int = 0) -> Outcome:
+    def _rejected(self, source: ObjectLocation, error: ImageRejected) -> Outcome:
         log.error("image rejected", source=str(source), outcome=Result.REJECTED, code=error.code, reason=str(error))
-        return Outcome(Result.REJECTED, source, code=error.code, reason=str(error), bytes_read=bytes_read)
+        return Outcome(Result.REJECTED, source, code=error.code, reason=str(error))
 
     def _place(
         self, source: StoredObject, hour: Hour, folder: OutputFolder, picture: Thumbnail, *, overwrite: bool
@@ -249,28 +228,26 @@ class Thumbnailer:
         """
         for distinct in (False, True):
             target = folder.thumbnail(source.location, hour, picture.new_extension, distinct=distinct)
+            # An earlier delivery may have renamed it already: a look costs a twelfth of a write.
+            if distinct and not overwrite and self._is_held(source, target, picture):
+                return target, _Write.UP_TO_DATE, True
             write = self._write(source, target, picture, overwrite=overwrite)
             if write is not _Write.NAME_TAKEN:
                 return target, write, distinct
         raise NoFreeName(f"{target} and the plain name are both held by objects of other sources; move them away")
+
+    def _is_held(self, source: StoredObject, target: ObjectLocation, picture: Thumbnail) -> bool:
+        try:
+            return _compare(self._store.stat(target), source, picture) is _Write.UP_TO_DATE
+        except ObjectNotFound:
+            return False
 
     def _write(self, source: StoredObject, target: ObjectLocation, picture: Thumbnail, *, overwrite: bool) -> _Write:
         """Write a thumbnail, unless the name holds one as good or newer, or another source's."""
         if_generation = 0
         for _ in range(_ATTEMPTS_AT_A_NAME):
             try:
-                self._store.write(
-                    target,
-                    picture.data,
-                    content_type=picture.content_type,
-                    cache_control=self._settings.cache_control,
-                    metadata={
-                        SOURCE_KEY: str(source.location),
-                        GENERATION_KEY: str(source.generation),
-                        SPEC_KEY: str(picture.spec),
-                    },
-                    if_generation=if_generation,
-                )
+                self._put(source, target, picture, if_generation)
             except (NameTaken, PermissionMissing) as error:
                 # Without the right to replace, storage may say "forbidden" of a name that is taken.
                 if if_generation and isinstance(error, PermissionMissing):
@@ -282,20 +259,31 @@ class Thumbnailer:
                         raise error from None
                     if_generation = 0
                     continue
-                if holder.metadata.get(SOURCE_KEY) != str(source.location):
-                    return _Write.NAME_TAKEN
-                made_from = _source_generation(holder)
-                if made_from > source.generation:
-                    return _Write.UP_TO_DATE
-                same = made_from == source.generation and holder.metadata.get(SPEC_KEY) == str(picture.spec)
+                held = _compare(holder, source, picture)
+                is_newer = _source_generation(holder) > source.generation
                 # What replaced the first holder, be it a lost answer of our own, was made just now.
-                if same and (not overwrite or if_generation):
-                    return _Write.UP_TO_DATE
+                if held is _Write.NAME_TAKEN or (held and (is_newer or not overwrite or if_generation)):
+                    return held
                 if_generation = holder.generation
             else:
                 self._count_write(source, target, picture, Write.REPLACED if if_generation else Write.CREATED)
                 return _Write.WRITTEN
         raise StorageUnavailable(f"cannot write {target}: others keep replacing it")
+
+    def _put(self, source: StoredObject, target: ObjectLocation, picture: Thumbnail, if_generation: int) -> None:
+        self._store.write(
+            target,
+            picture.data,
+            content_type=picture.content_type,
+            cache_control=self._settings.cache_control,
+            metadata={
+                SOURCE_KEY: str(source.location),
+                GENERATION_KEY: str(source.generation),
+                SPEC_KEY: str(picture.spec),
+                SIZE_KEY: f"{picture.width}x{picture.height}",
+            },
+            if_generation=if_generation,
+        )
 
     def _count_write(self, source: StoredObject, target: ObjectLocation, picture: Thumbnail, write: Write) -> None:
         """Count a write, and say if it is what a loop would write; both guards against a loop came before."""
@@ -307,6 +295,15 @@ class Thumbnailer:
                 "a thumbnail was made of the service's own output", source=str(location), thumbnail=str(target)
             )
         self._metrics.wrote(len(picture.data), write, origin)
+
+
+def _compare(holder: StoredObject, source: StoredObject, picture: Thumbnail) -> _Write | None:
+    """Return what the holder of a name means to a thumbnail; None if the thumbnail is to replace it."""
+    if holder.metadata.get(SOURCE_KEY) != str(source.location):
+        return _Write.NAME_TAKEN
+    made_from = _source_generation(holder)
+    same = made_from == source.generation and holder.metadata.get(SPEC_KEY) == str(picture.spec)
+    return _Write.UP_TO_DATE if same or made_from > source.generation else None
 
 
 def _source_generation(thumbnail: StoredObject) -> int:

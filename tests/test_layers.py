@@ -16,7 +16,7 @@ ROWS = [
     "storage images telemetry memory",
     "naming",
     "selection settings",
-    "events process",
+    "events process lookup outcome",
     "thumbnailer",
     "bootstrap",
     "runs",

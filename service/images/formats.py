@@ -92,3 +92,12 @@ FORMATS: Mapping[str, Format] = {
 
 OUTPUT_MEDIA_TYPES = frozenset(row.media_type for row in FORMATS.values() if row.output_extension)
 """Media types of thumbnails, all of which browsers show; never SVG, which is a program."""
+
+_BY_MEDIA_TYPE = {row.media_type: row for row in FORMATS.values()}
+_BY_EXTENSION = {extension: row for row in FORMATS.values() for extension in row.extensions}
+
+
+def format_of(content_type: str, name: str) -> Format | None:
+    """Return the format that the content type says, or else the file extension; None if neither does."""
+    declared = _BY_MEDIA_TYPE.get(content_type.partition(";")[0].strip().lower())
+    return declared or _BY_EXTENSION.get("." + name.rpartition(".")[2].lower())

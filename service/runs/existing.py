@@ -1,21 +1,23 @@
-"""Find sources whose thumbnails are up to date: one listing of the hour folder for 1,000 sources.
+"""Find sources whose thumbnails are up to date: one listing of an hour folder for up to 1,000 sources.
 
 Storage is asked each time, whoever made a thumbnail or took it away. No memory grows with the folder.
 """
 
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
 from service.errors import NoFreeName
-from service.naming import GENERATION_KEY, SOURCE_KEY, SPEC_KEY, Hour
+from service.lookup import Output, is_up_to_date
+from service.naming import SOURCE_KEY, Hour
+from service.outcome import Outcome
 from service.process import Stop
 from service.runs.report import Report
 from service.storage.addresses import FolderLocation, NameRange, ObjectLocation
 from service.storage.base import ObjectStore, StoredObject
-from service.thumbnailer import Outcome, Output, Result
 
 BATCH = 1000
 """Sources to look up at once: as many as a page of a listing has."""
@@ -23,65 +25,68 @@ BATCH = 1000
 _MOST_REQUESTS = 50
 """For one batch and size. If very many folders hold the same file names, their thumbnails may lie so far apart that
 asking costs more than it saves. A source that was not asked for is made, and its write finds the thumbnail there."""
+_FEW = 12
+"""Sources of one hour for which metadata gets (class B), which their threads make, cost no more than a listing."""
 _AFTER_EXTENSIONS = "/"
 """The character after the full stop in the order of bytes: it comes after a name with any extension added."""
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """An image to thumbnail."""
+
+    source: StoredObject
+    looks_first: bool = False
+    """Its thumbnails were not looked up yet."""
+
+
+@dataclass(frozen=True, slots=True)
 class ExistingThumbnails:
-    """The thumbnails in one hour folder."""
+    """The thumbnails in the hour folder of a run, or in the hours in which its images were created."""
 
     store: ObjectStore
     outputs: Sequence[Output]
     """The thumbnails that each source should have."""
-    hour: Hour
+    hour: Hour | None
+    """None: of each image the hour in which it was created."""
     stop: Stop
     made_since: datetime | None = None
     """Count older thumbnails as missing."""
 
     def is_empty(self) -> bool:
-        """Return True if nothing is in the hour folder."""
-        return next(self.store.list_objects(self._folder), None) is None
+        """Return True if nothing is in the one hour folder."""
+        return self.hour is not None and next(self.store.list_objects(self._folder(self.hour)), None) is None
 
-    def up_to_date(self, sources: Sequence[StoredObject]) -> set[ObjectLocation]:
-        """Return the sources that have all their thumbnails, of this generation and these settings.
+    def up_to_date(self, sources: Sequence[StoredObject], hour: Hour) -> dict[ObjectLocation, list[StoredObject]]:
+        """Return the sources that have all their thumbnails in an hour, of this generation and these settings.
 
         Raises:
             ShuttingDown: the run is to stop.
         """
         remaining = {str(source.location): source for source in sources}
-        for output in self.outputs:
-            made = {
-                address
-                for thumbnail in self._list_near(output, list(remaining.values()))
-                if (address := thumbnail.metadata.get(SOURCE_KEY, "")) in remaining
-                and self._is_up_to_date(thumbnail, remaining[address], output)
-            }
-            remaining = {address: source for address, source in remaining.items() if address in made}
-        return {source.location for source in remaining.values()}
+        thumbnails: dict[str, list[StoredObject]] = {address: [] for address in remaining}
+        for count, output in enumerate(self.outputs, 1):
+            for thumbnail in self._list_near(output, list(remaining.values()), hour):
+                address = thumbnail.metadata.get(SOURCE_KEY, "")
+                source = remaining.get(address)
+                if source and is_up_to_date(thumbnail, source, output, hour, self.made_since):
+                    thumbnails[address].append(thumbnail)
+            remaining = {address: source for address, source in remaining.items() if len(thumbnails[address]) == count}
+        return {source.location: thumbnails[address] for address, source in remaining.items()}
 
-    @property
-    def _folder(self) -> FolderLocation:
-        return FolderLocation(self.outputs[0].folder.bucket, f"{self.hour}/")
+    def _folder(self, hour: Hour) -> FolderLocation:
+        return FolderLocation(self.outputs[0].folder.bucket, f"{hour}/")
 
-    def _is_up_to_date(self, thumbnail: StoredObject, source: StoredObject, output: Output) -> bool:
-        return (
-            thumbnail.metadata.get(GENERATION_KEY) == str(source.generation)
-            and thumbnail.metadata.get(SPEC_KEY) == str(output.spec)
-            and (self.made_since is None or thumbnail.created >= self.made_since)
-            and thumbnail.location.name.startswith(output.folder.folder_for(source.location, self.hour))
-        )
-
-    def _list_near(self, output: Output, sources: Sequence[StoredObject]) -> Iterator[StoredObject]:
+    def _list_near(self, output: Output, sources: Sequence[StoredObject], hour: Hour) -> Iterator[StoredObject]:
         """List the hour folder around the names that the sources' thumbnails may have."""
-        starts = sorted({name for source in sources for name in self._possible_names(output, source)})
+        starts = sorted({name for source in sources for name in self._possible_names(output, source, hour)})
         position = 0
         for _ in range(_MOST_REQUESTS):
             if position == len(starts):
                 return
             self.stop.raise_if_set("the run was stopped while it looked up existing thumbnails")
             end = starts[-1] + _AFTER_EXTENSIONS
-            page = list(islice(self.store.list_objects(self._folder, NameRange(starts[position], end)), BATCH))
+            page = list(islice(self.store.list_objects(self._folder(hour), NameRange(starts[position], end)), BATCH))
             yield from page
             if len(page) < BATCH:
                 return
@@ -92,32 +97,40 @@ class ExistingThumbnails:
                 position -= 1
                 starts[position] = last + "\0"
 
-    def _possible_names(self, output: Output, source: StoredObject) -> Iterator[str]:
+    def _possible_names(self, output: Output, source: StoredObject, hour: Hour) -> Iterator[str]:
         """Yield the names of a source's thumbnail, before the extension that another format would add."""
         for added, distinct in (("", False), ("", True), (".", True)):
             try:
-                name = output.folder.thumbnail(source.location, self.hour, added, distinct=distinct).name
+                name = output.folder.thumbnail(source.location, hour, added, distinct=distinct).name
             except NoFreeName:
                 continue
             yield name.removesuffix(added)
 
 
-def missing(
-    images: Iterable[StoredObject], existing: ExistingThumbnails | None, report: Report
-) -> Iterator[StoredObject]:
-    """Yield the images whose thumbnails are not up to date; count the others as skipped.
+def missing(images: Iterable[StoredObject], existing: ExistingThumbnails | None, report: Report) -> Iterator[Work]:
+    """Yield the images whose thumbnails are not known to be up to date; count the others as skipped.
 
     Nothing is looked up if there are no existing thumbnails. Images are listed a batch ahead, so that the total of a
-    small folder is known before its first image is made.
+    small folder is known before its first image is made. If an hour has few images of a batch, each looks for itself.
 
     Raises:
         RetryLater: storage did not say, or the run is to stop.
     """
     remaining = iter(images)
     while batch := list(islice(remaining, BATCH)):
-        up_to_date = existing.up_to_date(batch) if existing else ()
+        up_to_date: dict[ObjectLocation, list[StoredObject]] = {}
+        looked_up: set[Hour] = set()
+        if existing:
+            by_hour = defaultdict[Hour, list[StoredObject]](list)
+            for image in batch:
+                by_hour[existing.hour or Hour.of(image.created)].append(image)
+            for hour, sources in by_hour.items():
+                if existing.hour or len(sources) > _FEW:
+                    up_to_date |= existing.up_to_date(sources, hour)
+                    looked_up.add(hour)
         for image in batch:
-            if image.location in up_to_date:
-                report.add(Outcome(Result.SKIPPED, image.location))
+            if thumbnails := up_to_date.get(image.location):
+                report.add(Outcome.skipped(image, thumbnails))
             else:
-                yield image
+                looks_first = existing is not None and (existing.hour or Hour.of(image.created)) not in looked_up
+                yield Work(image, looks_first)

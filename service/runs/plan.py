@@ -6,6 +6,7 @@ makes it, and the others wait.
 
 from collections.abc import Iterable, Sequence
 from contextvars import copy_context
+from datetime import datetime
 from functools import cached_property
 from itertools import groupby, islice, pairwise
 from typing import Self
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.bootstrap import Service
 from service.errors import InvalidValue, ObjectNotFound, ShuttingDown
-from service.naming import Hour
+from service.naming import CREATED, Hour
 from service.process import Stop
 from service.runs.lease import HOLDER_KEY, Lease, create_if_absent
 from service.runs.partition import Boundary, Chunk, NameSample, range_between
@@ -42,6 +43,7 @@ class Plan(BaseModel):
     run_id: str
     input_folder: str
     timestamp: str
+    since: datetime | None = None
     task_count: int
     output_fingerprint: str = Field(alias="shape")
     total: int | None = None
@@ -58,7 +60,8 @@ class Plan(BaseModel):
         return cls(
             run_id=params.run_id,
             input_folder=str(params.folder),
-            timestamp=str(params.hour),
+            timestamp=str(params.hour or CREATED),
+            since=params.since,
             task_count=params.chunk.count,
             output_fingerprint=params.output_fingerprint,
             total=total,
@@ -67,9 +70,9 @@ class Plan(BaseModel):
         )
 
     @cached_property
-    def hour(self) -> Hour:
-        """The hour folder of all thumbnails of the run."""
-        return Hour.parse(self.timestamp, "timestamp")
+    def hour(self) -> Hour | None:
+        """The hour folder of all thumbnails of the run; None: of each image the hour in which it was created."""
+        return None if self.timestamp == CREATED else Hour.parse(self.timestamp, "timestamp")
 
     def names(self, chunk: Chunk) -> NameRange:
         """Return the range of names that a task has."""
@@ -84,7 +87,9 @@ class Plan(BaseModel):
         for field, asked, planned in (
             ("input_folder", str(params.folder), self.input_folder),
             ("task_count", params.chunk.count, self.task_count),
-            ("timestamp", str(params.hour) if params.hour_is_given else self.timestamp, self.timestamp),
+            ("timestamp", str(params.hour or CREATED) if params.hour_is_given else self.timestamp, self.timestamp),
+            # An age means another moment for each task; the plan's is the one.
+            ("since", "set" if params.since else "not set", "set" if self.since else "not set"),
             ("run_id", params.output_fingerprint, self.output_fingerprint),
         ):
             if asked != planned:
@@ -151,7 +156,7 @@ def split(
         stop.raise_if_set("the run was stopped while it was planned")
         if lease:
             lease.renew()
-        if service.selection.is_source(stored):
+        if service.selection.is_source(stored, params.since):
             sample.add(stored.location.name)
     boundaries = _exact(sample.boundaries(params.chunk.count), params, service, lease, stop)
     return Plan.of(params, sample.total, boundaries)
@@ -193,7 +198,7 @@ def _exact(
         if not any(boundary.skip for boundary in group):
             return group
         listed = service.store.list_objects(params.folder, NameRange(group[0].name, group[0].limit))
-        sources = (stored.location.name for stored in listed if service.selection.is_source(stored))
+        sources = (stored.location.name for stored in listed if service.selection.is_source(stored, params.since))
         names = list(islice(sources, group[-1].skip + 1))
         # Objects that were deleted meanwhile may have left fewer.
         last = group[-1].limit or group[0].name

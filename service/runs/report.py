@@ -14,11 +14,12 @@ from pydantic import BaseModel, Field
 
 from service.bootstrap import Service
 from service.errors import ServiceError
+from service.naming import CREATED
+from service.outcome import Outcome, Result
 from service.runs.costs import Estimate, OfType, estimate
 from service.runs.request import RunParameters
 from service.storage.addresses import ObjectLocation
 from service.storage.base import StoredObject
-from service.thumbnailer import Outcome, Result
 
 if TYPE_CHECKING:
     from service.runs.plan import Plan
@@ -84,6 +85,7 @@ class Counts(BaseModel):
     failed: int = Field(0, description="May work later.")
     renamed: int = Field(0, description="Of those made, the ones with a suffix to the name.")
     passed_over: int = Field(0, description="Objects in the folder that are no images.")
+    left_out: int = Field(0, description="Images that INCLUDE, EXCLUDE or `since` leave out.")
     bytes_read: int = 0
     bytes_written: int = 0
 
@@ -162,6 +164,11 @@ class Report:
             self._so_far.passed_over += 1
             _append(self._so_far.not_images, PassedOver(source=str(source), reason=reason))
 
+    def leave_out(self) -> None:
+        """Count an image that is not asked for."""
+        with self._lock:
+            self._so_far.left_out += 1
+
     def add(self, outcome: Outcome) -> None:
         """Count an image that has ended. Nothing else counts them."""
         source, so_far = str(outcome.source), self._so_far
@@ -179,7 +186,8 @@ class Report:
             so_far.bytes_written += outcome.bytes_written
             if outcome.renamed:
                 so_far.renamed += 1
-                _append(so_far.renames, Renamed(source=source, thumbnail=", ".join(map(str, outcome.thumbnails))))
+                names = ", ".join(str(thumbnail.location) for thumbnail in outcome.thumbnails)
+                _append(so_far.renames, Renamed(source=source, thumbnail=names))
             if outcome.result is Result.CREATED:
                 so_far.created += 1
             elif outcome.result is Result.SKIPPED:
@@ -214,8 +222,9 @@ class Report:
                     self._to_make, listed=listed, outputs=len(settings.specs), prices=settings.prices
                 )
         plan = self.plan
-        report.timestamp = str(plan.hour if plan else self.params.hour)
-        report.output_folder = f"gs://{self._settings.destination_bucket}/{report.timestamp}/"
+        hour = plan.hour if plan else self.params.hour
+        report.timestamp = str(hour or CREATED)
+        report.output_folder = f"gs://{self._settings.destination_bucket}/{f'{hour}/' if hour else ''}"
         report.elapsed_seconds = round(time.monotonic() - self._started, 3)
         if plan and plan.total is not None:
             found = plan.total - plan.sizes[self.params.chunk.index] + report.discovered

@@ -3,18 +3,20 @@
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.errors import InvalidValue, OutsideFence
-from service.naming import BOOKKEEPING_FOLDER, Hour
+from service.naming import BOOKKEEPING_FOLDER, CREATED, RUN, Hour, parse_timestamp
 from service.runs.partition import Chunk
 from service.settings import Settings
 from service.storage.addresses import FolderLocation
 from service.telemetry.metrics import Door
 
+_AGE = re.compile(r"(\d{1,6})([mhd])", re.ASCII)
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -27,6 +29,27 @@ def check_run_id(run_id: str) -> str:
     if not _RUN_ID.fullmatch(run_id):
         raise InvalidValue("run_id", run_id, "is not 1 to 128 letters, digits, '.', '_' and '-'")
     return run_id
+
+
+def _parse_since(text: str, now: datetime) -> datetime:
+    """Parse a time or an age.
+
+    Raises:
+        InvalidValue: it is neither, or lies in the future.
+    """
+    try:
+        if age := _AGE.fullmatch(text):
+            since = now - int(age[1]) * _UNITS[age[2]]
+        else:
+            since = datetime.fromisoformat(text)
+            if since.tzinfo is None:
+                raise ValueError
+    except (ValueError, OverflowError):
+        problem = "is neither a time with an offset (RFC 3339) nor an age such as 90m, 36h or 7d"
+        raise InvalidValue("since", text, problem) from None
+    if since > now:
+        raise InvalidValue("since", text, f"is in the future; it is {now:%Y-%m-%dT%H:%M:%SZ} now")
+    return since
 
 
 def folder_of_run(bucket: str, run_id: str) -> FolderLocation:
@@ -44,7 +67,11 @@ class RunRequest(BaseModel):
     task_count: int | None = Field(None, description="Of how many chunks. Default: CLOUD_RUN_TASK_COUNT.")
     timestamp: str | None = Field(
         None,
-        description="The hour folder, `YYYYMMDDTHHZ`. Default: the schedule time of Cloud Scheduler, else now.",
+        description="The hour folder: `YYYYMMDDTHHZ`; `run`, the schedule time of Cloud Scheduler, else now; or "
+        "`created`, of each image the hour in which it was created. Default: TIMESTAMP.",
+    )
+    since: str | None = Field(
+        None, description="Only images created since then: a time (RFC 3339), or an age such as `36h` or `7d`."
     )
     run_id: str | None = Field(None, description="A name for the run, the same for all of its tasks.")
     overwrite: bool = Field(default=False, description="Make again what is there already.")
@@ -60,10 +87,12 @@ class RunParameters:
     """Holds the plan and the reports."""
     folder: FolderLocation
     chunk: Chunk
-    hour: Hour
-    """Of a new run; a run that was planned already has its plan's hour."""
+    hour: Hour | None
+    """Of a new run; a run that was planned already has its plan's. None: of each image the hour it was created in."""
     hour_is_given: bool
-    """The caller wants that very hour."""
+    """The caller wants that very hour, or `created`."""
+    since: datetime | None
+    """Only images created since then."""
     overwrite: bool
     dry_run: bool
     attempt: int
@@ -93,15 +122,19 @@ class RunParameters:
             settings.cloud_run_task_index if request.task_index is None else request.task_index,
             settings.cloud_run_task_count if request.task_count is None else request.task_count,
         )
-        if request.timestamp is not None:
-            hour = Hour.parse(request.timestamp, "timestamp")
-        else:
-            hour = default_hour or Hour.of(datetime.now(UTC))
+        now = datetime.now(UTC)
+        asked = settings.timestamp if request.timestamp is None else parse_timestamp(request.timestamp, "timestamp")
+        run_hour = asked if isinstance(asked, Hour) else default_hour or Hour.of(now)
+        hour = None if asked == CREATED else run_hour
+        since = None if request.since is None else _parse_since(request.since, now)
         run_id = settings.cloud_run_execution if request.run_id is None else request.run_id
         if run_id is None:
             # With other settings it would be another run.
-            digest = hashlib.sha256(f"{folder}\n{settings.output_fingerprint}".encode()).hexdigest()[:8]
-            run_id = f"{hour}-{digest}-{chunk.count}"
+            facts = [str(folder), settings.output_fingerprint]
+            facts += [CREATED] if hour is None else []
+            facts += [request.since] if request.since else []
+            digest = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:8]
+            run_id = f"{run_hour}-{digest}-{chunk.count}"
         else:
             check_run_id(run_id)
         return cls(
@@ -110,7 +143,8 @@ class RunParameters:
             folder,
             chunk,
             hour,
-            hour_is_given=request.timestamp is not None,
+            hour_is_given=asked != RUN,
+            since=since,
             overwrite=request.overwrite,
             dry_run=request.dry_run,
             attempt=settings.cloud_run_task_attempt,

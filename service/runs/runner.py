@@ -25,9 +25,9 @@ from service.errors import (
     ShuttingDown,
     StorageRefused,
 )
-from service.naming import Hour
+from service.outcome import Outcome, Result
 from service.process import POLL_SECONDS, Stop
-from service.runs.existing import ExistingThumbnails, missing
+from service.runs.existing import ExistingThumbnails, Work, missing
 from service.runs.lease import Lease
 from service.runs.plan import Plan, obtain_plan, read_plan
 from service.runs.report import GROWING_FIELDS, Attempt, Report, State, TaskReport
@@ -35,7 +35,6 @@ from service.runs.reporter import Reporter, previous_report
 from service.runs.request import RunParameters
 from service.storage.addresses import ALL_NAMES, NameRange
 from service.storage.base import StoredObject
-from service.thumbnailer import Outcome, Result
 
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
@@ -102,15 +101,15 @@ def run_task(params: RunParameters, service: Service, start: Start, report: Repo
         try:
             plan = start.plan or obtain_plan(params, service, start.lease, start.objects, stop)
             report.plan = plan
-            images = list_images(_objects_of_chunk(params, service, start, plan), service, report, stop)
+            images = list_images(_objects_of_chunk(params, service, start, plan), plan, service, report, stop)
             existing = ExistingThumbnails(
                 service.store, service.thumbnailer.outputs, plan.hour, stop, attempt.overwrite_before
             )
             # A run that begins in an empty hour has nothing to look up, which saves a dry run most of its time.
             looks_up = not attempt.starts_over and (start.plan or not existing.is_empty())
-            images = missing(images, existing if looks_up else None, report)
-            for image, future in _make_thumbnails(params, service, plan.hour, images, report, stop):
-                report.add(_outcome_of(image, future))
+            todo = missing(images, existing if looks_up else None, report)
+            for work, future in _make_thumbnails(params, service, existing, todo, report):
+                report.add(_outcome_of(work.source, future))
         except (RetryLater, StorageRefused, InvalidValue) as error:
             _end_early(report, error)
         except BaseException:
@@ -122,9 +121,9 @@ def run_task(params: RunParameters, service: Service, start: Start, report: Repo
 
 
 def list_images(
-    objects: Iterable[StoredObject], service: Service, report: Report, stop: Stop
+    objects: Iterable[StoredObject], plan: Plan, service: Service, report: Report, stop: Stop
 ) -> Iterator[StoredObject]:
-    """Yield the images among listed objects, and count them; count the objects that are no images.
+    """Yield the images that are asked for among listed objects, and count them; count the other objects.
 
     Raises:
         ShuttingDown: the run is to stop. An image that was yielded is still taken, or counts as failed.
@@ -132,11 +131,14 @@ def list_images(
     for stored in objects:
         if service.selection.exclusion_reason(stored) is None:
             reason = service.selection.non_image_reason(stored)
-            if reason is None:
+            if reason is None and not service.selection.leaves_out(stored, plan.since):
                 report.discover()
                 yield stored
                 continue
-            report.pass_over(stored.location, reason)
+            if reason:
+                report.pass_over(stored.location, reason)
+            else:
+                report.leave_out()
         stop.raise_if_set("the run was stopped before its last image")
     report.listed_all = True
 
@@ -234,31 +236,35 @@ def _list_range(params: RunParameters, service: Service, names: NameRange) -> It
 
 
 def _make_thumbnails(
-    params: RunParameters, service: Service, hour: Hour, images: Iterator[StoredObject], report: Report, stop: Stop
-) -> Iterator[tuple[StoredObject, "Future[Outcome]"]]:
-    def process(image: StoredObject) -> Outcome:
-        return service.thumbnailer.process(image, hour, overwrite=params.overwrite)
+    params: RunParameters, service: Service, existing: ExistingThumbnails, todo: Iterator[Work], report: Report
+) -> Iterator[tuple[Work, "Future[Outcome]"]]:
+    thumbnailer, hour, made_since = service.thumbnailer, existing.hour, existing.made_since
 
-    def estimate(image: StoredObject) -> Outcome:
-        if outcome := service.thumbnailer.decide_unread(image, hour):
+    def process(work: Work) -> Outcome:
+        return thumbnailer.process(
+            work.source, hour, looks_first=work.looks_first, overwrite=params.overwrite, made_since=made_since
+        )
+
+    def estimate(work: Work) -> Outcome:
+        if outcome := thumbnailer.decide(work.source, hour, looks_first=work.looks_first, made_since=made_since):
             return outcome
-        report.add_to_estimate(image)
-        return Outcome(Result.CREATED, image.location)
+        report.add_to_estimate(work.source)
+        return Outcome(Result.CREATED, work.source.location)
 
-    def to_be_read() -> Iterator[StoredObject]:
-        """Estimate the images of which nothing has to be read; yield the others."""
-        for image in images:
-            if service.selection.needs_sniffing(image):
-                yield image
+    def to_be_asked() -> Iterator[Work]:
+        """Estimate the images of which nothing has to be asked; yield the others."""
+        for work in todo:
+            if work.looks_first or service.selection.needs_sniffing(work.source):
+                yield work
             else:
-                report.add(estimate(image))
+                report.add(estimate(work))
 
     return map_bounded(
         service.executor,
         estimate if params.dry_run else process,
-        to_be_read() if params.dry_run else images,
+        to_be_asked() if params.dry_run else todo,
         limit=service.settings.concurrency,
-        stop=stop,
+        stop=existing.stop,
         grace_seconds=service.shutdown.images,
     )
 

@@ -193,7 +193,7 @@ def _add_up(status: RunStatus, summaries: Sequence[Summary]) -> None:
 def _add_plan(status: RunStatus, stored: StoredObject, plan: Plan, summaries: Sequence[Summary]) -> None:
     status.input_folder = plan.input_folder
     status.timestamp = plan.timestamp
-    status.output_folder = f"gs://{stored.location.bucket}/{plan.timestamp}/"
+    status.output_folder = f"gs://{stored.location.bucket}/{f'{plan.hour}/' if plan.hour else ''}"
     status.task_count = plan.task_count
     status.planned = stored.created
     listed = [summary.discovered for summary in summaries if summary.listed_all]

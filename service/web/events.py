@@ -13,9 +13,9 @@ from structlog.contextvars import bind_contextvars
 from service.bootstrap import Service
 from service.errors import Overloaded, RetryLater, ShuttingDown, UnusableEvent
 from service.events import IgnoredEvent, ObjectFinalized, decode
+from service.outcome import Outcome, Result
 from service.runs.supervisor import settled
 from service.telemetry.metrics import Door
-from service.thumbnailer import Outcome, Result
 from service.web.answers import ErrorAnswer, answer_error
 
 _PLACE_WAIT_SECONDS = 60
@@ -78,7 +78,7 @@ async def _answer_event(service: Service, request: Request) -> EventAnswer | Res
         return await answer_error(request, error, message="image failed", outcome=Result.FAILED)
     finally:
         metrics.image(Door.EVENTS, ended)
-    thumbnails = [str(location) for location in outcome.thumbnails]
+    thumbnails = [str(thumbnail.location) for thumbnail in outcome.thumbnails]
     return EventAnswer(
         outcome=outcome.result,
         source=str(outcome.source),

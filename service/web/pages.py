@@ -14,7 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.bootstrap import PAGE_IMAGE_READS, Service
-from service.naming import Hour
+from service.naming import CREATED, Hour
 from service.runs.status import RunList, RunStatus, list_runs
 from service.web.contact_sheet import MAX_IMAGE_BYTES, contact_sheet, find_thumbnail, newest_hours
 from service.web.overview import command_examples, setting_rows
@@ -94,7 +94,9 @@ class Pages:
 
     def run(self, status: RunStatus) -> Response:
         """Return the page of one run."""
-        return self._page("run.html", section="runs", run=status, hour=status.timestamp)
+        return self._page(
+            "run.html", section="runs", run=status, hour=None if status.timestamp == CREATED else status.timestamp
+        )
 
     def problem(self, status: int, code: str, reason: str, headers: Mapping[str, str]) -> Response:
         """Return an error page."""

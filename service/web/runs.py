@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from service.bootstrap import Service
 from service.errors import BucketNotFound, InvalidValue
-from service.naming import Hour
+from service.naming import CREATED, RUN, Hour
 from service.runs.report import Counts, Report, RunReport
 from service.runs.request import RunParameters, RunRequest, check_run_id
 from service.runs.status import RunList, RunStatus, list_runs, run_status
@@ -49,7 +49,7 @@ def add_run_routes(app: FastAPI, service: Service, pages: Pages | None) -> None:
         With `Accept: application/x-ndjson` the answer is a line of progress a second, then the report.
         """
         asked = _run_request(await request.body())
-        default_hour = _scheduled_hour(request) if asked.timestamp is None else None
+        default_hour = _scheduled_hour(request) if asked.timestamp in {None, RUN, CREATED} else None
         params = RunParameters.of(asked, service.settings, default_hour)
         report = Report(params, service)
         try:

@@ -1,0 +1,72 @@
+"""How one image ended, as values: what every door says of it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+from service.errors import ServiceError
+from service.naming import SIZE_KEY
+from service.storage.addresses import ObjectLocation
+from service.storage.base import StoredObject
+
+
+class Result(StrEnum):
+    """How one image ended."""
+
+    CREATED = "created"
+    SKIPPED = "skipped"
+    IGNORED = "ignored"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredThumbnail:
+    """A thumbnail in storage."""
+
+    location: ObjectLocation
+    size: int
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, stored: StoredObject) -> Self:
+        """Read what a thumbnail's metadata says; its width and height are 0 if they say nothing."""
+        width, _, height = stored.metadata.get(SIZE_KEY, "").partition("x")
+        is_size = width.isdecimal() and height.isdecimal()
+        return cls(stored.location, stored.size, int(width) if is_size else 0, int(height) if is_size else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one image ended, and its thumbnails."""
+
+    result: Result
+    source: ObjectLocation
+    generation: int = 0
+    """Of the source; 0 if it is not known."""
+    source_bytes: int = 0
+    thumbnails: tuple[StoredThumbnail, ...] = ()
+    code: str = ""
+    reason: str = ""
+    renamed: bool = False
+    """A thumbnail has a suffix because another source holds its plain name."""
+    bytes_read: int = 0
+    bytes_written: int = 0
+
+    @classmethod
+    def ignored(cls, source: ObjectLocation, reason: str) -> Self:
+        """The outcome of an object that is not ours to do."""
+        return cls(Result.IGNORED, source, reason=reason)
+
+    @classmethod
+    def skipped(cls, source: StoredObject, thumbnails: Iterable[StoredObject]) -> Self:
+        """The outcome of an image whose thumbnails are up to date."""
+        found = tuple(map(StoredThumbnail.of, thumbnails))
+        return cls(Result.SKIPPED, source.location, source.generation, source.size, found)
+
+    @classmethod
+    def failed(cls, source: ObjectLocation, error: ServiceError) -> Self:
+        """The outcome of an image that may work later."""
+        return cls(Result.FAILED, source, code=error.code, reason=str(error))
