@@ -30,6 +30,9 @@ class StoredThumbnail:
     width: int
     height: int
 
+    def __str__(self) -> str:
+        return str(self.location)
+
     @classmethod
     def of(cls, stored: StoredObject) -> Self:
         """Read what a thumbnail's metadata says; its width and height are 0 if they say nothing."""

@@ -11,12 +11,12 @@ import pytest
 from pydantic import BaseModel
 
 from service.errors import ServiceError
+from service.outcome import Result
 from service.runs.report import RunReport
 from service.runs.request import RunRequest
 from service.runs.status import RunList, RunStatus
 from service.settings import Settings
 from service.telemetry import metrics
-from service.thumbnailer import Result
 from service.web.answers import ErrorAnswer
 from service.web.events import EventAnswer
 

@@ -17,11 +17,11 @@ from service.bootstrap import Service, build
 from service.demo.storage import download, list_objects, upload
 from service.events import AUDIT_LOG_WRITTEN, FINALIZED, MESSAGE_PUBLISHED, IgnoredEvent, decode
 from service.naming import BOOKKEEPING_FOLDER, SOURCE_KEY, Hour, is_output
+from service.outcome import Outcome, Result
 from service.runs.report import RunReport
 from service.runs.request import RunRequest
 from service.settings import Settings
 from service.storage.base import StoredObject
-from service.thumbnailer import Outcome, Result
 from tests.conftest import Put, Serve
 from tests.support.assembly import Task
 from tests.support.memory_store import MemoryStore

@@ -2,9 +2,9 @@ import pytest
 
 from service.errors import NameTaken, PermissionMissing, StorageRefused, StorageUnavailable
 from service.events import ObjectFinalized
+from service.outcome import Result
 from service.storage.addresses import ObjectLocation
 from service.storage.base import StoredObject
-from service.thumbnailer import Result
 from tests.support.assembly import HOUR, make_thumbnailer
 from tests.support.memory_store import MemoryStore
 from tests.support.pictures import encoded, jpeg, opened, quadrants
@@ -23,7 +23,7 @@ def test_one_image_costs_one_read_and_one_write(store: MemoryStore) -> None:
     found = store.put("gs://photos/in/a/x.jpg", jpeg())
     outcome = make_thumbnailer(store, cache_control="max-age=60").process(found, HOUR)
     assert outcome.result is Result.CREATED
-    assert outcome.thumbnails == (ObjectLocation("photos", "20251203T15Z/x.jpg"),)
+    assert [thumbnail.location for thumbnail in outcome.thumbnails] == [ObjectLocation("photos", "20251203T15Z/x.jpg")]
     assert store.calls == {"read": 1, "write": 1}
     held = store.held("gs://photos/20251203T15Z/x.jpg")
     assert held.described.content_type == "image/jpeg"
@@ -31,6 +31,7 @@ def test_one_image_costs_one_read_and_one_write(store: MemoryStore) -> None:
         "thumbnail-source": "gs://photos/in/a/x.jpg",
         "thumbnail-source-generation": str(found.generation),
         "thumbnail-spec": "100x100 original q80",
+        "thumbnail-size": "100x75",
     }
     assert held.cache_control == "max-age=60"
     assert opened(held.data).size == (100, 75)
@@ -40,7 +41,7 @@ def test_one_image_costs_one_read_and_one_write(store: MemoryStore) -> None:
 def test_several_sizes_are_made_of_one_read(store: MemoryStore) -> None:
     found = store.put("gs://photos/in/a/x.jpg", jpeg())
     outcome = make_thumbnailer(store, thumbnail_sizes="100x100,40x20").process(found, HOUR)
-    assert [location.name for location in outcome.thumbnails] == [
+    assert [thumbnail.location.name for thumbnail in outcome.thumbnails] == [
         "20251203T15Z/100x100/x.jpg",
         "20251203T15Z/40x20/x.jpg",
     ]

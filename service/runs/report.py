@@ -186,8 +186,7 @@ class Report:
             so_far.bytes_written += outcome.bytes_written
             if outcome.renamed:
                 so_far.renamed += 1
-                names = ", ".join(str(thumbnail.location) for thumbnail in outcome.thumbnails)
-                _append(so_far.renames, Renamed(source=source, thumbnail=names))
+                _append(so_far.renames, Renamed(source=source, thumbnail=", ".join(map(str, outcome.thumbnails))))
             if outcome.result is Result.CREATED:
                 so_far.created += 1
             elif outcome.result is Result.SKIPPED:

@@ -78,7 +78,7 @@ async def _answer_event(service: Service, request: Request) -> EventAnswer | Res
         return await answer_error(request, error, message="image failed", outcome=Result.FAILED)
     finally:
         metrics.image(Door.EVENTS, ended)
-    thumbnails = [str(thumbnail.location) for thumbnail in outcome.thumbnails]
+    thumbnails = [str(thumbnail) for thumbnail in outcome.thumbnails]
     return EventAnswer(
         outcome=outcome.result,
         source=str(outcome.source),

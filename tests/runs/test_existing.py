@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from service.errors import ShuttingDown
 from service.images.spec import ThumbnailSpec
+from service.lookup import Output
 from service.naming import Hour, Layout, OutputFolder
 from service.process import Stop
 from service.runs.existing import BATCH, ExistingThumbnails
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
 from service.storage.base import StoredObject
-from service.thumbnailer import Output
 from tests.support.memory_store import EPOCH, MemoryStore
 
 FENCE = FolderLocation("photos", "in/")
@@ -58,7 +58,7 @@ def make(store: MemoryStore, found: StoredObject, added: str = "", *, distinct: 
 
 def names_up_to_date(store: MemoryStore, sources: list[StoredObject], layout: Layout = Layout.FLAT) -> set[str]:
     existing = ExistingThumbnails(store, outputs(layout), HOUR, Stop())
-    return {location.name.removeprefix("in/") for location in existing.up_to_date(sources)}
+    return {location.name.removeprefix("in/") for location in existing.up_to_date(sources, HOUR)}
 
 
 @pytest.mark.parametrize("distinct", [False, True])
@@ -132,4 +132,4 @@ def test_nothing_is_looked_up_once_it_is_to_stop() -> None:
     stop.set()
     existing = ExistingThumbnails(MemoryStore("photos"), outputs(), HOUR, stop)
     with pytest.raises(ShuttingDown):
-        existing.up_to_date([source("a.jpg")])
+        existing.up_to_date([source("a.jpg")], HOUR)

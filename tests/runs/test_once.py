@@ -27,11 +27,12 @@ from service.errors import NameTaken, RetryLater, ServiceError, StorageUnavailab
 from service.events import ObjectFinalized
 from service.images.spec import ThumbnailSpec
 from service.naming import BOOKKEEPING_FOLDER, GENERATION_KEY, SOURCE_KEY, Hour, is_output
+from service.outcome import Outcome, Result
 from service.runs.report import RunReport
 from service.runs.request import RunRequest
 from service.storage.addresses import FolderLocation, ObjectLocation
 from service.storage.base import StoredObject
-from service.thumbnailer import Outcome, Result, Thumbnailer
+from service.thumbnailer import Thumbnailer
 from tests.support.assembly import Task, finished, make_service, make_thumbnailer
 from tests.support.memory_store import EPOCH, MemoryStore
 from tests.support.pictures import encoded, opened

@@ -128,12 +128,20 @@ def test_the_suffix_of_a_taken_name_stands_before_the_extension(
     name = name_of(path, extension=extension, distinct=True).removeprefix("20251203T15Z/")
     assert name.startswith(start)
     assert name.endswith(end)
-    assert len(name) == len(start) + 8 + len(end)
+    assert len(name) == len(start) + 16 + len(end)
 
 
 def test_the_suffix_is_a_function_of_the_full_path() -> None:
     assert name_of("some/prefix/a/x.jpg", distinct=True) == name_of("some/prefix/a/x.jpg", distinct=True)
     assert name_of("some/prefix/a/x.jpg", distinct=True) != name_of("some/prefix/b/x.jpg", distinct=True)
+
+
+def test_paths_whose_32_bit_suffixes_collide_have_names_of_their_own() -> None:
+    assert name_of("some/prefix/499/p.jpg", distinct=True) != name_of("some/prefix/34844/p.jpg", distinct=True)
+    source = [ObjectLocation("photos", f"in/{number}/p.jpg") for number in (499, 34844)]
+    folder = OutputFolder("photos", FolderLocation("photos", "in/"), Layout.FLAT)
+    names = {folder.thumbnail(each, Hour("20251203T15Z"), "", distinct=True).name for each in source}
+    assert len(names) == 2
 
 
 def test_a_name_that_storage_could_not_hold_is_refused_and_never_shortened() -> None:

@@ -441,7 +441,7 @@ def test_the_demo_shows_the_samples_without_gcloud_and_leaves_nothing_behind(tmp
     assert page.count('<img src="data:image/') == page.count("<img ") == 16
     for name in ("page-7.tiff.jpg", "bubbles.webp", "IMG_2041.jpg"):
         assert name in page
-    assert re.search(r"window~[0-9a-f]{8}\.jpg", page)
+    assert re.search(r"window~[0-9a-f]{16}\.jpg", page)
 
 
 def test_the_demo_shows_a_folder_of_hostile_names(tmp_path: Path) -> None:

@@ -28,10 +28,10 @@ from service.demo.processes import service_process
 from service.errors import StorageUnavailable, WrongSettings
 from service.events import ObjectFinalized
 from service.naming import SOURCE_KEY
+from service.outcome import Result
 from service.runs.request import RunRequest
 from service.settings import load_settings
 from service.telemetry.metrics import Door, Metrics, Stage, Timer, meter_provider
-from service.thumbnailer import Result
 from tests.conftest import Put, Serve
 from tests.support.assembly import HOUR, Task, finished, make_service, make_thumbnailer
 from tests.support.memory_store import MemoryStore
