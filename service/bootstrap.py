@@ -19,7 +19,7 @@ PAGE_IMAGE_READS = 16
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What the entry points and the runs use."""
+    """The assembled parts that the entry points and the runs use."""
 
     store: ObjectStore
     selection: Selection

@@ -66,8 +66,8 @@ class Outcome:
     @classmethod
     def skipped(cls, source: StoredObject, thumbnails: Iterable[StoredObject]) -> Self:
         """The outcome of an image whose thumbnails are up to date."""
-        found = tuple(map(StoredThumbnail.of, thumbnails))
-        return cls(Result.SKIPPED, source.location, source.generation, source.size, found)
+        stored = tuple(map(StoredThumbnail.of, thumbnails))
+        return cls(Result.SKIPPED, source.location, source.generation, source.size, stored)
 
     @classmethod
     def failed(cls, source: ObjectLocation, error: ServiceError) -> Self:

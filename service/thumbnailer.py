@@ -50,7 +50,7 @@ log = structlog.get_logger()
 
 
 class _Write(Enum):
-    """What became of one thumbnail at one name."""
+    """The result of writing one thumbnail under one name."""
 
     WRITTEN = auto()
     UP_TO_DATE = auto()

@@ -1,4 +1,4 @@
-"""Which part of a listing each task of a run has: by position, and by name. Arithmetic alone, no listing."""
+"""The part of a listing that each task of a run has, by position and by name. Arithmetic alone, no listing."""
 
 import sys
 from dataclasses import dataclass

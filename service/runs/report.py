@@ -226,8 +226,8 @@ class Report:
         report.output_folder = f"gs://{self._settings.destination_bucket}/{f'{hour}/' if hour else ''}"
         report.elapsed_seconds = round(time.monotonic() - self._started, 3)
         if plan and plan.total is not None:
-            found = plan.total - plan.sizes[self.params.chunk.index] + report.discovered
-            report.discovered = found if self.listed_all else max(found, plan.total)
+            in_folder = plan.total - plan.sizes[self.params.chunk.index] + report.discovered
+            report.discovered = in_folder if self.listed_all else max(in_folder, plan.total)
         return report
 
 

@@ -44,7 +44,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What `preflight` has found and begun."""
+    """The findings of `preflight`, and the listing that it has begun."""
 
     plan: Plan | None = None
     previous: TaskReport | None = None

@@ -55,7 +55,7 @@ class Write(StrEnum):
 
 
 class Origin(StrEnum):
-    """What a thumbnail was made from. Any but the first may be a sign of a loop."""
+    """The kind of source that a thumbnail was made from. Any but the first may be a sign of a loop."""
 
     PICTURE = "picture"
     SMALL = "small"

@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 
 class EventAnswer(BaseModel):
-    """What became of an event."""
+    """The answer to an event."""
 
     outcome: str = Field(description="created, skipped, ignored or rejected")
     source: str | None = None

@@ -32,7 +32,7 @@ class DeferredApp:
         self._application: Application | None = None
         self._loaded = asyncio.Event()
         self.failure: Exception | None = None
-        """What `load` has raised."""
+        """The exception that `load` has raised."""
 
     def start_loading(self) -> None:
         """Load the application in a thread, which does not keep the process from ending. Needs an event loop."""
