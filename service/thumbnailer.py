@@ -7,7 +7,6 @@ write finds the name taken.
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from datetime import datetime
 from enum import Enum, auto
 from functools import partial
@@ -96,7 +95,7 @@ class Thumbnailer:
                 source, "the object is gone, or a newer generation of it is there, which has an event of its own"
             )
         except ImageRejected as error:
-            return self._rejected(source, error)
+            return self._rejected(source, error, event.generation or 0)
 
     def process(
         self,
@@ -123,9 +122,10 @@ class Thumbnailer:
                 try:
                     source = self._store.stat(source.location)
                 except ObjectNotFound:
-                    return self._rejected(source.location, SourceGone("it was deleted after it was listed"))
+                    gone = SourceGone("it was deleted after it was listed")
+                    return self._rejected(source.location, gone, source.generation, source.size)
                 except ImageRejected as error:
-                    return self._rejected(source.location, error)
+                    return self._rejected(source.location, error, source.generation, source.size)
                 if reason := self._selection.exclusion_reason(source) or self._selection.non_image_reason(source):
                     return Outcome.ignored(source.location, reason)
         raise StorageUnavailable(f"cannot read {source.location}: it is replaced each time before it is read")
@@ -149,9 +149,7 @@ class Thumbnailer:
             ):
                 return Outcome.ignored(source.location, "not an image by its first bytes")
         except ImageRejected as error:
-            return replace(
-                self._rejected(source.location, error), generation=source.generation, source_bytes=source.size
-            )
+            return self._rejected(source.location, error, source.generation, source.size)
         return None
 
     def _process_once(self, source: StoredObject, hour: Hour | None, *, overwrite: bool = False) -> Outcome:
@@ -182,8 +180,7 @@ class Thumbnailer:
                         for output, picture in zip(self.outputs, pictures, strict=True)
                     ]
         except ImageRejected as error:
-            outcome = self._rejected(source.location, error)
-            return replace(outcome, generation=source.generation, source_bytes=source.size, bytes_read=bytes_read)
+            return self._rejected(source.location, error, source.generation, source.size, bytes_read)
         written = [picture for picture, (_, write, _) in zip(pictures, placed, strict=True) if write is _Write.WRITTEN]
         return Outcome(
             Result.CREATED if written else Result.SKIPPED,
@@ -215,9 +212,14 @@ class Thumbnailer:
                 held.enter_context(self._decoding.reserve(wanted))
             yield
 
-    def _rejected(self, source: ObjectLocation, error: ImageRejected) -> Outcome:
-        log.error("image rejected", source=str(source), outcome=Result.REJECTED, code=error.code, reason=str(error))
-        return Outcome(Result.REJECTED, source, code=error.code, reason=str(error))
+    def _rejected(
+        self, source: ObjectLocation, error: ImageRejected, generation: int, source_bytes: int = 0, bytes_read: int = 0
+    ) -> Outcome:
+        code, reason = error.code, str(error)
+        log.error("image rejected", source=str(source), outcome=Result.REJECTED, code=code, reason=reason)
+        return Outcome(
+            Result.REJECTED, source, generation, source_bytes, code=code, reason=reason, bytes_read=bytes_read
+        )
 
     def _place(
         self, source: StoredObject, hour: Hour, folder: OutputFolder, picture: Thumbnail, *, overwrite: bool

@@ -5,7 +5,7 @@ Storage is asked each time, whoever made a thumbnail or took it away. No memory 
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -15,7 +15,6 @@ from service.lookup import Output, is_up_to_date
 from service.naming import SOURCE_KEY, Hour
 from service.outcome import Outcome
 from service.process import Stop
-from service.runs.report import Report
 from service.storage.addresses import FolderLocation, NameRange, ObjectLocation
 from service.storage.base import ObjectStore, StoredObject
 
@@ -107,8 +106,10 @@ class ExistingThumbnails:
             yield name.removesuffix(added)
 
 
-def missing(images: Iterable[StoredObject], existing: ExistingThumbnails | None, report: Report) -> Iterator[Work]:
-    """Yield the images whose thumbnails are not known to be up to date; count the others as skipped.
+def missing(
+    images: Iterable[StoredObject], existing: ExistingThumbnails | None, settle: Callable[[Outcome], None]
+) -> Iterator[Work]:
+    """Yield the images whose thumbnails are not known to be up to date; settle the others as skipped.
 
     Nothing is looked up if there are no existing thumbnails. Images are listed a batch ahead, so that the total of a
     small folder is known before its first image is made. If an hour has few images of a batch, each looks for itself.
@@ -130,7 +131,7 @@ def missing(images: Iterable[StoredObject], existing: ExistingThumbnails | None,
                     looked_up.add(hour)
         for image in batch:
             if thumbnails := up_to_date.get(image.location):
-                report.add(Outcome.skipped(image, thumbnails))
+                settle(Outcome.skipped(image, thumbnails))
             else:
                 looks_first = existing is not None and (existing.hour or Hour.of(image.created)) not in looked_up
                 yield Work(image, looks_first)

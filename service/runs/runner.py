@@ -29,6 +29,7 @@ from service.outcome import Outcome, Result
 from service.process import POLL_SECONDS, Stop
 from service.runs.existing import ExistingThumbnails, Work, missing
 from service.runs.lease import Lease
+from service.runs.manifest import Manifest
 from service.runs.plan import Plan, obtain_plan, read_plan
 from service.runs.report import GROWING_FIELDS, Attempt, Report, State, TaskReport
 from service.runs.reporter import Reporter, previous_report
@@ -97,6 +98,13 @@ def run_task(params: RunParameters, service: Service, start: Start, report: Repo
     images in flight get `Shutdown.images` seconds.
     """
     attempt = Attempt.after(start.previous, params)
+    manifest = None if params.dry_run else Manifest(params, service.store)
+
+    def settle(outcome: Outcome) -> None:
+        report.add(outcome)
+        if manifest:
+            manifest.add(outcome)
+
     with nullcontext() if params.dry_run else Reporter(report, attempt, service.store):
         try:
             plan = start.plan or obtain_plan(params, service, start.lease, start.objects, stop)
@@ -107,9 +115,11 @@ def run_task(params: RunParameters, service: Service, start: Start, report: Repo
             )
             # A run that begins in an empty hour has nothing to look up, which saves a dry run most of its time.
             looks_up = not attempt.starts_over and (start.plan or not existing.is_empty())
-            todo = missing(images, existing if looks_up else None, report)
+            todo = missing(images, existing if looks_up else None, settle)
             for work, future in _make_thumbnails(params, service, existing, todo, report):
-                report.add(_outcome_of(work.source, future))
+                settle(_outcome_of(work.source, future))
+            if manifest:
+                manifest.finish()
         except (RetryLater, StorageRefused, InvalidValue) as error:
             _end_early(report, error)
         except BaseException:

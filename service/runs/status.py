@@ -20,7 +20,7 @@ from service.runs.plan import PLAN_NAME, Plan
 from service.runs.report import LIST_LIMIT, Counts, Problem, State, Summary, TaskReport
 from service.runs.reporter import SUMMARY_KEY, report_name
 from service.runs.request import folder_of_run
-from service.storage.addresses import FolderLocation
+from service.storage.addresses import FolderLocation, NameRange
 from service.storage.base import ObjectStore, StoredObject
 
 RUNS_LIMIT = 100
@@ -152,7 +152,8 @@ def run_status(store: ObjectStore, bucket: str, run_id: str) -> RunStatus:
     folder = folder_of_run(bucket, run_id)
     plan_object: StoredObject | None = None
     latest: dict[int, tuple[StoredObject, Summary]] = {}
-    objects = list(store.list_objects(folder))
+    # Manifests, of which there may be one a task, come before the plan and are not listed.
+    objects = list(store.list_objects(folder, NameRange(folder.prefix + PLAN_NAME)))
     if not objects:
         raise ObjectNotFound(f"there is no run {run_id!r} in {FolderLocation(bucket, BOOKKEEPING_FOLDER)}")
     for stored in objects:

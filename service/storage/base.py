@@ -14,6 +14,10 @@ RESOURCE_FIELDS = "name,generation,size,timeCreated,contentType,contentEncoding,
 """The fields of an object resource that `StoredObject.from_resource` reads."""
 
 
+UPLOAD_UNIT = 256 * 1024
+"""Bytes (cloud.google.com/storage/docs/performing-resumable-uploads#chunked-upload)."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredObject:
     """One generation of an object, as a listing or an event describes it."""
@@ -58,11 +62,21 @@ class Folders:
     """False if the listing was cut off before the end."""
 
 
+class Upload(Protocol):
+    """An object that is sent piece by piece. It is there once it is finished; if it never is, nothing is left of it."""
+
+    def send(self, data: bytes) -> None:
+        """Send the next bytes, a multiple of `UPLOAD_UNIT`."""
+
+    def finish(self, data: bytes) -> None:
+        """Send the last bytes, of which there is at least one. The object replaces what its name holds."""
+
+
 class ObjectStore(Protocol):
     """The object storage that the service needs.
 
-    Every call but `close` may raise StorageUnavailable, PermissionMissing or StorageRefused. Listings and writes raise
-    BucketNotFound, `list_objects` with its first object.
+    Every call but `close`, and every call of an upload, may raise StorageUnavailable, PermissionMissing or
+    StorageRefused. Listings and writes raise BucketNotFound, `list_objects` with its first object.
     """
 
     def close(self) -> None:
@@ -121,3 +135,6 @@ class ObjectStore(Protocol):
         Raises:
             NameTaken: the name holds another generation.
         """
+
+    def open_upload(self, location: ObjectLocation, content_type: str) -> Upload:
+        """Begin to write an object of any size. Takes a request, and one for each call of the upload."""

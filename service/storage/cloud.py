@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 
 import google.auth.exceptions
+import google_crc32c
 import requests
 import urllib3
 from google.api_core import exceptions as api
@@ -32,7 +33,7 @@ from service.errors import (
     StorageUnavailable,
 )
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
-from service.storage.base import RESOURCE_FIELDS, Folders, StoredObject
+from service.storage.base import RESOURCE_FIELDS, Folders, StoredObject, Upload
 from service.storage.media import MediaClient
 
 _TIMEOUT = (5, 15)
@@ -162,6 +163,39 @@ class CloudStore:
             resource["cacheControl"] = cache_control
         with _errors_translated("write", location):
             self._media.write(location.bucket, resource, data, if_generation=if_generation)
+
+    def open_upload(self, location: ObjectLocation, content_type: str) -> Upload:
+        """See `ObjectStore`."""
+        return _CloudUpload(self._media, location, content_type)
+
+
+class _CloudUpload:
+    """`Upload` to Cloud Storage.
+
+    The client's own writer would finish an abandoned object when it is collected as garbage.
+    """
+
+    def __init__(self, media: MediaClient, location: ObjectLocation, content_type: str) -> None:
+        self._media = media
+        self._location = location
+        self._sent = 0
+        self._checksum = 0
+        with _errors_translated("write", location):
+            resource = {"name": location.name, "contentType": content_type}
+            self._session = media.begin_upload(location.bucket, resource)
+
+    def send(self, data: bytes) -> None:
+        """See `Upload`."""
+        self._checksum = google_crc32c.extend(self._checksum, data)
+        with _errors_translated("write", self._location):
+            self._media.continue_upload(self._session, data, self._sent)
+        self._sent += len(data)
+
+    def finish(self, data: bytes) -> None:
+        """See `Upload`."""
+        checksum = google_crc32c.extend(self._checksum, data)
+        with _errors_translated("write", self._location):
+            self._media.continue_upload(self._session, data, self._sent, checksum=checksum)
 
 
 def _is_gzip(stored: StoredObject, data: bytes) -> bool:

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, cast
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import google_crc32c
 import requests
@@ -27,6 +27,7 @@ from service.storage.base import RESOURCE_FIELDS
 
 _USER_AGENT = f"thumbnail-service gcloud-python/{client_version}"
 _UNAUTHORIZED = 401
+_RESUME_INCOMPLETE = 308
 _LONGEST_MESSAGE = 1000
 
 
@@ -112,15 +113,49 @@ class MediaClient:
         path = f"/upload/storage/v1/b/{bucket}/o?{urlencode(query)}"
         self._retry(self._request)("POST", path, headers, body)
 
+    def begin_upload(self, bucket: str, resource: Mapping[str, Any]) -> str:
+        """Begin a resumable upload; return the path that takes its bytes.
+
+        It may last for a week. Only a finished one becomes an object, or costs an operation
+        (cloud.google.com/storage/docs/resumable-uploads).
+        """
+        path = f"/upload/storage/v1/b/{bucket}/o?uploadType=resumable"
+        headers = {"content-type": "application/json; charset=UTF-8"}
+        response = self._retry(self._request)("POST", path, headers, json.dumps(resource).encode())
+        session = urlsplit(response.headers["location"])
+        return f"{session.path}?{session.query}"
+
+    def continue_upload(self, session: str, data: bytes, start: int, *, checksum: int | None = None) -> None:
+        """Send bytes of a resumable upload, the first of which is number `start`.
+
+        With the CRC32C of the whole object, they are the last ones. Storage ignores what it has already.
+        """
+        end = start + len(data)
+        headers = {"content-range": f"bytes {start}-{end - 1}/{'*' if checksum is None else end}"}
+        if checksum is not None:
+            headers["x-goog-hash"] = f"crc32c={_encoded(checksum)}"
+
+        def attempt() -> None:
+            response = self._request("PUT", session, headers, data, incomplete=True)
+            taken = (
+                response.headers.get("range") == f"bytes=0-{end - 1}"
+                if checksum is None
+                else response.status != _RESUME_INCOMPLETE
+            )
+            if not taken:
+                raise ProtocolError("storage has not taken all bytes of an upload")
+
+        self._retry(attempt)()
+
     def _request(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None, *, incomplete: bool = False
     ) -> urllib3.BaseHTTPResponse:
-        """Return a successful response; refresh a rejected token once."""
+        """Return a successful response, or one to an incomplete upload; refresh a rejected token once."""
         response = self._send(method, path, headers, body)
         if response.status == _UNAUTHORIZED:
             self._credentials.refresh(self._refresh_request)
             response = self._send(method, path, headers, body)
-        if response.status // 100 != 2:  # noqa: PLR2004 - 2xx is success
+        if response.status // 100 != 2 and not (incomplete and response.status == _RESUME_INCOMPLETE):  # noqa: PLR2004 - 2xx is success
             raise api.from_http_status(response.status, _error_message(response.data))  # type: ignore[no-untyped-call]
         return response
 
@@ -155,7 +190,11 @@ def _error_message(body: bytes) -> str:
 
 
 def _crc32c(data: bytes) -> str:
-    return base64.b64encode(google_crc32c.value(data).to_bytes(4, "big")).decode()
+    return _encoded(google_crc32c.value(data))
+
+
+def _encoded(checksum: int) -> str:
+    return base64.b64encode(checksum.to_bytes(4, "big")).decode()
 
 
 def _verify_checksum(data: bytes, hashes: str) -> None:

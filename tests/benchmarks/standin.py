@@ -14,6 +14,7 @@ import heapq
 import json
 import re
 import resource
+import secrets
 import struct
 import sys
 from bisect import bisect_left
@@ -60,6 +61,7 @@ _TAIL_MARK, _GENERATION_MARK = "~tail~", "~generation~"
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _RANGE = re.compile(rb"\r\nrange: *bytes=(\d+)-(\d*)", re.IGNORECASE)
+_CONTENT_RANGE = re.compile(rb"\r\ncontent-range: *bytes (\d+)-(\d+)/(\d+|\*)", re.IGNORECASE)
 _BOUNDARY = re.compile(rb"\r\ncontent-type: *multipart/related; *boundary=\"?([^\"\r\n;]+)", re.IGNORECASE)
 _FIELDS = re.compile(r"items\(([\w/,]*)\)")
 _BUCKET_RESOURCE = {
@@ -242,6 +244,8 @@ class Storage:
         self._counts: Counter[str] = Counter()
         self._written: dict[str, Stored] = {}
         self._sorted: list[str] = []
+        self._sessions: dict[str, tuple[dict[str, Any], bytearray]] = {}
+        """Resumable uploads that were begun."""
         self._generation = _FIRST_GENERATION * 2
 
     def answer(self, method: str, target: str, head: bytes, body: bytes) -> tuple[Answer, float]:
@@ -272,8 +276,8 @@ class Storage:
         if path == root:
             return "other", "", _of_json(json.dumps(_BUCKET_RESOURCE))
         name = unquote(path.removeprefix(f"{root}/o").removeprefix("/"))
-        if kind and method == "POST":
-            return kind, *self._write(query, head, body)
+        if kind and method in {"POST", "PUT"}:
+            return kind, *(self._write if method == "POST" else self._continue)(query, head, body)
         if method == "GET" and path == f"{root}/o":
             return "list", query.get("prefix", ""), self._list(query)
         if method == "GET" and name:
@@ -338,7 +342,9 @@ class Storage:
         return Answer(HTTPStatus.OK, headers, found.data)
 
     def _write(self, query: dict[str, str], head: bytes, body: bytes) -> tuple[str, Answer]:
-        """Take an upload in one request, `uploadType=multipart` or `media`; say under which name."""
+        """Take an upload in one request, `uploadType=multipart` or `media`, or begin one; say under which name."""
+        if query.get("uploadType") == "resumable":
+            return self._begin(body)
         name = query.get("name", "")
         extra: dict[str, Any] = {}
         content_type = "application/octet-stream"
@@ -354,7 +360,7 @@ class Storage:
             content_type = part_head.partition(b":")[2].strip().decode()
         elif query.get("uploadType") != "media":
             self._counts["unsupported"] += 1
-            return name, _refusal(HTTPStatus.NOT_IMPLEMENTED, "the stand-in knows uploads in one request only")
+            return name, _refusal(HTTPStatus.NOT_IMPLEMENTED, "the stand-in knows no such upload")
         name = str(extra.pop("name", name))
         there = self._written.get(name)
         wanted = query.get("ifGenerationMatch")
@@ -372,6 +378,36 @@ class Storage:
         self._written[name] = stored
         fields = query["fields"].split(",") if "fields" in query else None
         return name, _of_json(stored.rendered(self._folder.root, fields))
+
+    def _begin(self, body: bytes) -> tuple[str, Answer]:
+        """Begin an upload of several requests; say under which name."""
+        about = json.loads(body)
+        upload_id = secrets.token_hex()
+        self._sessions[upload_id] = about, bytearray()
+        location = f"Location: {self._folder.root}/upload/storage/v1/b/{BUCKET}/o?upload_id={upload_id}"
+        return about["name"], Answer(HTTPStatus.OK, (location,), b"")
+
+    def _continue(self, query: dict[str, str], head: bytes, body: bytes) -> tuple[str, Answer]:
+        """Take bytes of an upload that was begun; say under which name."""
+        upload_id = query.get("upload_id", "")
+        if upload_id not in self._sessions:
+            return "", _refusal(HTTPStatus.NOT_FOUND, "no such upload")
+        about, data = self._sessions[upload_id]
+        name = str(about["name"])
+        part = _CONTENT_RANGE.search(head)
+        if part is None or int(part[1]) > len(data):
+            return name, _refusal(HTTPStatus.BAD_REQUEST, "no such range")
+        data[int(part[1]) :] = body
+        if part[3] == b"*":
+            return name, Answer(HTTPStatus.PERMANENT_REDIRECT, (f"Range: bytes=0-{len(data) - 1}",), b"")
+        self._generation += 1
+        created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        stored = Stored.of(name, self._generation, str(about["contentType"]), bytes(data), {}, created)
+        if f"\r\nx-goog-hash: crc32c={stored.crc32c}\r\n".encode() not in head:
+            return name, _refusal(HTTPStatus.BAD_REQUEST, "the checksum is not that of the bytes")
+        del self._sessions[upload_id]
+        self._written[name] = stored
+        return name, _of_json(stored.rendered(self._folder.root, None))
 
     def _list(self, query: dict[str, str]) -> Answer:
         named = _FIELDS.search(query.get("fields", ""))

@@ -105,7 +105,7 @@ def test_two_writes_of_one_report_are_a_second_apart(
     written = threading.Event()
 
     def note(kind: str, where: object) -> None:
-        if kind == "bookkeeping write" and "task-" in str(where):
+        if kind == "bookkeeping write" and "mine/task-" in str(where):
             times.append(time.monotonic())
             written.set()
         elif kind == "read":
@@ -148,7 +148,7 @@ def test_a_report_that_storage_does_not_take_fails_nothing(
     store: MemoryStore, executor: ThreadPoolExecutor, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store.fault = lambda kind, where: (
-        StorageUnavailable("down") if kind == "bookkeeping write" and "task-" in str(where) else None
+        StorageUnavailable("down") if kind == "bookkeeping write" and "mine/task-" in str(where) else None
     )
     assert finished(run(store, executor, request())).created == 10
     assert "report not written" in capsys.readouterr().out
@@ -335,7 +335,13 @@ def test_a_run_that_is_not_there_is_not_found(store: MemoryStore) -> None:
 
 def test_foreign_objects_in_the_bookkeeping_folder_do_no_harm(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
     finished(run(store, executor, request()))
-    for name in ("task-x-of-00001.json", "task-00000-of-00001.bak", "notes.txt", "deep/task-00000-of-00001.json"):
+    for name in (
+        "task-x-of-00001.json",
+        "task-00000-of-00001.bak",
+        "notes.txt",
+        "deep/task-00000-of-00001.json",
+        "manifest/task-00000-of-00001.json",
+    ):
         store.put(f"gs://photos/thumbnail-runs/mine/{name}", b"?", metadata={SUMMARY_KEY: "?"})
     assert status(store).state == "whole"
 

@@ -71,7 +71,7 @@ def test_a_folder_is_thumbnailed_once(store: MemoryStore, executor: ThreadPoolEx
         "read": 11,
         "write": 10,
         "bookkeeping stat": 1,
-        "bookkeeping write": 2,
+        "bookkeeping write": 3,
     }
 
     store.calls.clear()

@@ -1,5 +1,6 @@
 """One contract for both stores, so that the fake cannot drift; then what only the real client does."""
 
+import gc
 import gzip
 import itertools
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from service.errors import (
     StorageUnavailable,
 )
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
-from service.storage.base import ObjectStore, StoredObject
+from service.storage.base import UPLOAD_UNIT, ObjectStore, StoredObject
 from service.storage.cloud import _RETRY, CloudStore
 from tests.support.memory_store import MemoryStore
 from tests.support.proxy import Fault, Harm, Proxy
@@ -166,6 +167,74 @@ def test_what_is_not_there_is_not_found(store: ObjectStore, bucket: str) -> None
         list(store.list_objects(FolderLocation("no-such-bucket")))
     with pytest.raises(BucketNotFound):
         write(store, "no-such-bucket", "x")
+
+
+PIECE = bytes(range(256)) * (UPLOAD_UNIT // 256)
+
+
+def test_an_upload_is_there_once_it_is_finished_and_not_before(store: ObjectStore, bucket: str) -> None:
+    location = ObjectLocation(bucket, "runs/ü 猫.jsonl.gz")
+    for last in (b"the end", b"another end"):
+        upload = store.open_upload(location, "application/gzip")
+        upload.send(PIECE * 2)
+        upload.send(PIECE)
+        before = list(store.list_objects(FolderLocation(bucket)))
+        upload.finish(last)
+        (found,) = store.list_objects(FolderLocation(bucket))
+        assert found not in before
+        assert (found.location, found.content_type, found.content_encoding) == (location, "application/gzip", "")
+        assert store.read(found, 1 << 24) == PIECE * 3 + last
+
+
+def test_an_upload_that_is_not_finished_leaves_nothing(store: ObjectStore, bucket: str) -> None:
+    held = write(store, bucket, "held", b"first")
+    for name in ("held", "new"):
+        upload = store.open_upload(ObjectLocation(bucket, name), "application/gzip")
+        upload.send(PIECE)
+        del upload
+    gc.collect()
+    assert list(store.list_objects(FolderLocation(bucket))) == [held]
+    assert store.read(held, 100) == b"first"
+
+
+def test_an_upload_to_a_bucket_that_is_not_there_does_not_begin(store: ObjectStore) -> None:
+    with pytest.raises(BucketNotFound, match="no bucket gs://no-such-bucket"):
+        store.open_upload(ObjectLocation("no-such-bucket", "x"), "application/gzip")
+
+
+@pytest.mark.usefixtures("quick_retries")
+@pytest.mark.parametrize("request_number", [1, 2, 3])
+@pytest.mark.parametrize("fault", [503, 429, Harm.RESET_BEFORE])
+def test_each_request_of_an_upload_is_retried(
+    cloud: CloudStore, proxy: Proxy, bucket: str, fault: Fault, request_number: int
+) -> None:
+    proxy.fault = lambda *_: fault if proxy.requests["write"] == request_number else None
+    upload = cloud.open_upload(ObjectLocation(bucket, "x"), "application/gzip")
+    upload.send(PIECE)
+    upload.finish(b"the end")
+    assert cloud.read(cloud.stat(ObjectLocation(bucket, "x")), 1 << 24) == PIECE + b"the end"
+    assert proxy.requests["write"] == 4
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("request_number", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [(503, StorageUnavailable), (403, PermissionMissing), (400, StorageRefused), (Harm.STALL, StorageUnavailable)],
+)
+def test_no_exception_of_the_client_library_leaves_an_upload(
+    cloud: CloudStore, proxy: Proxy, bucket: str, fault: Fault, error: type[ServiceError], request_number: int
+) -> None:
+    def whole() -> None:
+        upload = cloud.open_upload(ObjectLocation(bucket, "x"), "application/gzip")
+        upload.send(PIECE)
+        upload.finish(b"the end")
+
+    proxy.fault = lambda *_: fault if proxy.requests["write"] >= request_number else None
+    with pytest.raises(error, match=f"cannot write gs://{bucket}/x"):
+        whole()
+    proxy.fault = lambda *_: None
+    assert list(cloud.list_objects(FolderLocation(bucket))) == []
 
 
 CALLS: list[tuple[str, Callable[[ObjectStore, StoredObject], object]]] = [

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import google.auth.credentials
+import google_crc32c
 import pytest
 from google.auth.exceptions import RefreshError
 from google.auth.transport.requests import AuthorizedSession
@@ -57,6 +58,7 @@ def served(*answers: tuple[int, dict[str, str], bytes]) -> Iterator[tuple[Server
             """Tests are quiet."""
 
         def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
             server.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
             status, headers, data = server.answers.pop(0)
             self.send_response(status)
@@ -64,6 +66,8 @@ def served(*answers: tuple[int, dict[str, str], bytes]) -> Iterator[tuple[Server
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(data)
+
+        do_POST = do_PUT = do_GET  # noqa: N815 - the names that http.server looks for
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
         thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.02})
@@ -132,6 +136,40 @@ def test_a_checksum_that_never_fits_fails_in_the_end() -> None:
     with served(*answers) as (_, url), pytest.raises(Exception, match="checksum") as caught:
         client(url, Tokens()).read(PHOTO, 1)
     assert isinstance(caught.value.__cause__, ProtocolError)
+
+
+SESSION = (200, {"location": "https://elsewhere.example/upload/b?upload_id=7"}, b"{}")
+
+
+def test_an_upload_sends_each_byte_once_and_the_checksum_at_the_end() -> None:
+    with served(SESSION, (308, {"range": "bytes=0-1"}, b""), (200, {}, b"{}")) as (server, url):
+        media = client(url, Tokens())
+        session = media.begin_upload("photos", {"name": "a"})
+        media.continue_upload(session, b"he", 0)
+        media.continue_upload(session, b"llo", 2, checksum=google_crc32c.value(HELLO))
+    (begun, _), (sent, first), (finished, last) = server.asked
+    assert begun == "/upload/storage/v1/b/photos/o?uploadType=resumable"
+    assert sent == finished == "/upload/b?upload_id=7"
+    assert (first["content-range"], last["content-range"]) == ("bytes 0-1/*", "bytes 2-4/5")
+    assert ("x-goog-hash" in first, last["x-goog-hash"]) == (False, HELLO_HASH.partition(",")[0])
+
+
+@pytest.mark.parametrize(
+    "answer", [(308, {"range": "bytes=0-0"}, b""), (308, {}, b""), (200, {}, b"{}"), (503, {}, b"")]
+)
+def test_bytes_of_an_upload_that_storage_has_not_taken_are_sent_again(
+    answer: tuple[int, dict[str, str], bytes],
+) -> None:
+    with served(answer, (308, {"range": "bytes=0-1"}, b"")) as (server, url):
+        client(url, Tokens()).continue_upload("/upload/b", b"he", 0)
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("status", [308, 503])
+def test_the_end_of_an_upload_that_storage_has_not_taken_is_sent_again(status: int) -> None:
+    with served((status, {"range": "bytes=0-1"}, b""), (200, {}, b"{}")) as (server, url):
+        client(url, Tokens()).continue_upload("/upload/b", b"llo", 2, checksum=1)
+    assert len(server.asked) == 2
 
 
 def test_the_environments_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from threading import RLock
 from service.errors import BucketNotFound, NameTaken, ObjectNotFound, ServiceError
 from service.naming import BOOKKEEPING_FOLDER
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
-from service.storage.base import Folders, StoredObject
+from service.storage.base import UPLOAD_UNIT, Folders, StoredObject
 
 EPOCH = datetime(2025, 12, 3, 15, 0, tzinfo=UTC)
 
@@ -151,3 +151,36 @@ class MemoryStore:
                 cache_control=cache_control,
                 created=datetime.now(UTC),
             )
+
+    def open_upload(self, location: ObjectLocation, content_type: str) -> "MemoryUpload":
+        self._called("write", location)
+        if location.bucket not in self._buckets:
+            raise BucketNotFound(f"there is no bucket gs://{location.bucket}")
+        return MemoryUpload(self, location, content_type)
+
+
+class MemoryUpload:
+    """`Upload` to a MemoryStore, each call of which is a write."""
+
+    def __init__(self, store: MemoryStore, location: ObjectLocation, content_type: str) -> None:
+        self._store = store
+        self._location = location
+        self._content_type = content_type
+        self._data = b""
+
+    def send(self, data: bytes) -> None:
+        assert data
+        assert len(data) % UPLOAD_UNIT == 0
+        self._store._called("write", self._location)
+        self._data += data
+
+    def finish(self, data: bytes) -> None:
+        assert data
+        self._store.write(
+            self._location,
+            self._data + data,
+            content_type=self._content_type,
+            cache_control=None,
+            metadata={},
+            if_generation=None,
+        )

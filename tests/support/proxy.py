@@ -60,7 +60,7 @@ def _kind_and_name(method: str, target: str, body: bytes) -> tuple[str, str]:
     query = parse_qs(parts.query)
     _, _, name = parts.path.partition("/o/")
     if parts.path.startswith("/upload/"):
-        return "write", unquote(query.get("name", [""])[0]) or multipart_name(body)
+        return "write", unquote(query.get("name", [""])[0]) or name_in(body)
     if method == "GET" and query.get("alt") == ["media"]:
         return "read", unquote(name)
     if method == "GET" and parts.path.endswith("/o"):
@@ -70,10 +70,10 @@ def _kind_and_name(method: str, target: str, body: bytes) -> tuple[str, str]:
     return "other", parts.path
 
 
-def multipart_name(body: bytes) -> str:
-    """The object's name in a multipart upload, whose first part is the metadata as JSON."""
+def name_in(body: bytes) -> str:
+    """The object's name in the metadata as JSON, which begins a resumable upload and is the first part of another."""
     part = body.partition(b"\r\n\r\n")[2].partition(b"\r\n--")[0]
-    return str(json.loads(part)["name"])
+    return str(json.loads(part or body)["name"])
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -116,7 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
         kept = {key: value for key, value in answer.getheaders() if key.lower() not in hop_by_hop}
         return self._answer(answer.status, kept, data, cut=fault is Harm.CUT)
 
-    do_GET = do_POST = _forward  # noqa: N815 - the names that http.server looks for
+    do_GET = do_POST = do_PUT = _forward  # noqa: N815 - the names that http.server looks for
 
     def _answer(self, status: int, headers: dict[str, str], data: bytes, *, cut: bool = False) -> None:
         self.send_response(status)
