@@ -14,7 +14,7 @@ from service.telemetry.metrics import OFF, Metrics, meter_provider
 from service.thumbnailer import Thumbnailer
 
 PAGE_IMAGE_READS = 16
-"""How many images for the web pages are read at once."""
+"""Images for the web pages that are read at once."""
 
 
 @dataclass(frozen=True, slots=True)

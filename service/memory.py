@@ -27,7 +27,7 @@ _MALLOC_PARAMETERS = {-1: 128 * 1024, -3: 4 * 1024 * 1024, -8: 2}
 """For mallopt(3): M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX."""
 
 _CGROUPS = Path("/sys/fs/cgroup")
-"""Where Linux mounts cgroups. In a container the root is usually the container's own cgroup."""
+"""Mount point of cgroups on Linux. In a container the root is usually the container's own cgroup."""
 _OWN_CGROUPS = Path("/proc/self/cgroup")
 """Names the cgroups of this process."""
 _MEMBERSHIP = re.compile(r"^\d+:(.*?):(/.*)$", re.MULTILINE)

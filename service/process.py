@@ -41,7 +41,7 @@ EXIT_STATUS: dict[type[ServiceError], int] = {
 """Exit status of a program that ends with an error. A class that is not named has the status of its base."""
 
 POLL_SECONDS = 0.2
-"""How soon a wait notices that work has to end."""
+"""A wait notices so soon that work has to end."""
 
 
 @dataclass(frozen=True, slots=True)

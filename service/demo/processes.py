@@ -24,7 +24,7 @@ _POLL_SECONDS = 0.02
 _SERVICE_GRACE_SECONDS = 15
 """Between SIGTERM and SIGKILL; the service gives requests in flight 8 s."""
 _GONE_SECONDS = 0.5
-"""How long to look for the children of a killed process. They end at once, but a slow init leaves their entries."""
+"""Time to look for the children of a killed process. They end at once, but a slow init leaves their entries."""
 _LOG_LINES = 25
 
 

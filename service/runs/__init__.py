@@ -1,1 +1,1 @@
-"""What the tasks of one run share and do."""
+"""A run: its plan, its tasks and their reports."""

@@ -167,7 +167,7 @@ def _agree(plan: Plan, params: RunParameters, service: Service) -> Plan:
     metadata = {HOLDER_KEY: f"task {params.chunk.index}", "tasks": str(plan.task_count)}
     if plan.total is not None:
         metadata["total"] = str(plan.total)
-    if create_if_absent(service.store, params.run_folder / PLAN_NAME, plan.model_dump(), metadata):
+    if create_if_absent(service.store, params.run_folder / PLAN_NAME, plan.model_dump(mode="json"), metadata):
         log.info("run planned", run_id=plan.run_id, total=plan.total, task_count=plan.task_count)
         return plan
     return read_plan(params, service) or plan

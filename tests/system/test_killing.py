@@ -28,7 +28,7 @@ from urllib3 import BaseHTTPResponse, HTTPConnectionPool
 
 from service.demo.storage import download, list_objects, make_bucket, storage_emulator
 from service.job import main
-from service.naming import BOOKKEEPING_FOLDER
+from service.naming import BOOKKEEPING_FOLDER, Hour
 from service.process import leave
 from service.runs.lease import LEASE_SECONDS
 from service.runs.status import RunStatus, run_status
@@ -358,13 +358,18 @@ class Watch:
     def look(self) -> dict[str, int]:
         """Return the source generation of each source's thumbnail."""
         made: dict[str, int] = {}
+        seen: set[tuple[str, str]] = set()
         # The hour folders of this millennium, and nothing else that there is.
         for item in list_objects(self._url, BUCKET, "2"):
             address, generation = (
                 item["metadata"]["thumbnail-source"],
                 int(item["metadata"]["thumbnail-source-generation"]),
             )
-            assert address not in made, f"{address} has two thumbnails"
+            hour = item["name"].partition("/")[0]
+            assert (address, hour) not in seen, f"{address} has two thumbnails"
+            seen.add((address, hour))
+            # With `created`, one that is replaced in another hour has another one there.
+            generation = max(generation, made.get(address, 0))
             assert generation >= self._newest.get(address, 0), (
                 f"an older thumbnail of {address} has replaced a newer one"
             )
@@ -426,6 +431,8 @@ def test_a_run_whose_tasks_are_killed_is_whole_in_the_end(
             "CLOUD_RUN_TASK_COUNT": str(TASKS),
             "CLOUD_RUN_EXECUTION": RUN_ID,
             "CONCURRENCY": str(CONCURRENCY),
+            # Every third seed as a repair: each image in the hour in which it was created.
+            "TIMESTAMP": "created" if seed % 3 == 0 else "run",
         }
         tasks = [Task(index, deaths(rng, IMAGES), environment, tmp_path) for index in range(TASKS)]
         requests = Requests(tmp_path / "requests")
@@ -439,6 +446,8 @@ def test_a_run_whose_tasks_are_killed_is_whole_in_the_end(
 
         status = status_of(url, monkeypatch)
         check(folder, watch, tasks, status)
+        if environment["TIMESTAMP"] == "created":
+            check_that_nothing_is_left(environment, folder, tmp_path)
     kills, frozen = sum(task.kills for task in tasks), len(requests.of(f"frozen {seed % TASKS}"))
     corrupt = sum(versions[0].number is None for versions in folder.versions.values())
     reads = requests.of("read")
@@ -506,6 +515,29 @@ def run(tasks: list[Task], requests: Requests, changes: list[int], folder: Folde
     return watch
 
 
+def check_that_nothing_is_left(environment: dict[str, str], folder: Folder, tmp_path: Path) -> None:
+    """See that another run with `created` makes what came since its chunk was listed, and a third one nothing."""
+    for number in (2, 3):
+        again = tmp_path / str(number)
+        again.mkdir()
+        one_task = environment | {"CLOUD_RUN_TASK_COUNT": "1", "CLOUD_RUN_EXECUTION": f"{RUN_ID}-{number}"}
+        repair = Task(0, [], one_task, again)
+        while not repair.whole:
+            repair.look(pause=0)
+            time.sleep(0.005)
+    requests = Requests(again / "requests")
+    requests.look()
+    live = {name: versions[-1] for name, versions in folder.versions.items() if name not in folder.gone}
+    assert set(requests.of("read")) <= {name for name, version in live.items() if version.number is None}
+    assert not requests.of("write")
+    made = {
+        (item["metadata"]["thumbnail-source"], int(item["metadata"]["thumbnail-source-generation"]))
+        for item in list_objects(folder.emulator.url, BUCKET, "2")
+    }
+    for name, version in live.items():
+        assert ((f"gs://{BUCKET}/{name}", version.generation) in made) == (version.number is not None), name
+
+
 def check(folder: Folder, watch: Watch, tasks: list[Task], status: RunStatus) -> None:
     """See that the run is whole and right."""
     emulator = folder.emulator
@@ -514,9 +546,16 @@ def check(folder: Folder, watch: Watch, tasks: list[Task], status: RunStatus) ->
     held = {item["name"]: item for item in objects}
     plan = json.loads(emulator.get(f"{BOOKKEEPING_FOLDER}{RUN_ID}/plan.json"))
 
-    hour_folder = f"{plan['timestamp']}/"
-    assert {name.partition("/")[0] for name in held} == {"in", plan["timestamp"], BOOKKEEPING_FOLDER.rstrip("/")}
-    made = {item["metadata"]["thumbnail-source"]: item for name, item in held.items() if name.startswith(hour_folder)}
+    hours = {name.partition("/")[0] for name in held} - {"in", BOOKKEEPING_FOLDER.rstrip("/")}
+    if plan["timestamp"] == "created":
+        assert hours <= {str(Hour.of(datetime.fromisoformat(item["timeCreated"]))) for item in objects}
+    else:
+        assert hours == {plan["timestamp"]}
+    made = {
+        item["metadata"]["thumbnail-source"]: item
+        for name, item in sorted(held.items())
+        if name.partition("/")[0] in hours
+    }
     names = {f"gs://{BUCKET}/{name}": name for name in folder.versions}
     assert made.keys() <= names.keys(), "something that is no source has a thumbnail"
     for address, name in names.items():
