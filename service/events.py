@@ -3,9 +3,10 @@
 Knows no web framework. Google Cloud reports a written object in these envelopes:
 
 - a CloudEvent `google.cloud.storage.object.v1.finalized`, binary or structured (Eventarc);
-- a Pub/Sub push message of a bucket notification, plain or inside a CloudEvent
+- a Pub/Sub push message of a bucket notification: wrapped, unwrapped, or inside a CloudEvent
   `google.cloud.pubsub.topic.v1.messagePublished`;
-- a CloudEvent `google.cloud.audit.log.v1.written` about `storage.objects.create`.
+- a CloudEvent `google.cloud.audit.log.v1.written` about `storage.objects.create`;
+- a batch of structured CloudEvents.
 
 Takes the object's name from the body, never from `ce-subject`, whose encoding is not certain.
 """
@@ -18,7 +19,7 @@ from datetime import UTC
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from service.errors import NotAnEvent, UnusableEvent
 from service.storage.addresses import ObjectLocation
@@ -32,6 +33,14 @@ _EXPECTED = (
     f"a CloudEvent in binary mode (headers ce-type, ce-source, ce-id, ce-specversion) or in structured mode "
     f"(Content-Type: application/cloudevents+json), of type {FINALIZED}, or a Pub/Sub push message"
 )
+_STRUCTURED = "application/cloudevents"
+_BATCH = "application/cloudevents-batch"
+_PROTOBUF = "application/protobuf"
+_PUBSUB_HEADERS = "x-goog-pubsub-"
+"""What the headers of a message's metadata begin with (cloud.google.com/pubsub/docs/payload-unwrapping)."""
+_ATTRIBUTES = ("eventType", "bucketId", "objectId", "objectGeneration")
+_DATA = "the Pub/Sub message's data"
+_NO_NOTIFICATION = "the Pub/Sub message is no bucket notification: it has no attribute 'eventType'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,26 +99,64 @@ def decode(headers: Mapping[str, str], body: bytes) -> ObjectFinalized | Ignored
         UnusableEvent: there is one, but its content cannot be used.
     """
     headers = {name.lower(): value for name, value in headers.items()}
-    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type.startswith("application/cloudevents-batch"):
-        raise UnusableEvent("a batch of CloudEvents; send them one by one")
-    if content_type.startswith("application/cloudevents"):
+    content_type = _content_type(headers)
+    if content_type == _PROTOBUF:
+        raise UnusableEvent(
+            f"the body is {_PROTOBUF}, and only JSON is read: create the Eventarc trigger again "
+            "with --event-data-content-type=application/json"
+        )
+    if content_type.startswith(_STRUCTURED):
         return _from_structured(_json(body, "the structured CloudEvent"))
     if attributes := {name.removeprefix("ce-"): value for name, value in headers.items() if name.startswith("ce-")}:
         return _from_cloud_event(attributes, body or None)
-    return _from_push(_push_envelope(body))
+    if "eventtype" in headers:
+        return _from_notification(_attributes_in(headers), body)
+    return _from_body(headers, body)
 
 
-def _push_envelope(body: bytes) -> dict[str, Any]:
-    missing = "a 'message' in the body"
+def split_batch(headers: Mapping[str, str], body: bytes) -> list[tuple[Mapping[str, str], bytes]] | None:
+    """Return the headers and body of each event of a batch, as `decode` takes them; None if this is no batch.
+
+    Raises:
+        UnusableEvent: the batch is no JSON array.
+    """
+    if not _content_type(headers).startswith(_BATCH):
+        return None
+    events = _json(body, "the batch of CloudEvents")
+    if not isinstance(events, list):
+        raise UnusableEvent("the batch of CloudEvents is no JSON array")
+    return [({"content-type": _STRUCTURED}, to_json(event)) for event in events]
+
+
+def _content_type(headers: Mapping[str, str]) -> str:
+    value = next((value for name, value in headers.items() if name.lower() == "content-type"), "")
+    return value.partition(";")[0].strip().lower()
+
+
+def _attributes_in(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return a notification's attributes from the headers of an unwrapped push with metadata."""
+    named = {name: headers[name.lower()] for name in _ATTRIBUTES if name.lower() in headers}
+    # The server decodes headers as Latin-1, and Pub/Sub's attributes are UTF-8.
+    with suppress(UnicodeError):
+        named |= {name: value.encode("latin-1").decode() for name, value in named.items()}
+    return named
+
+
+def _from_body(headers: Mapping[str, str], body: bytes) -> ObjectFinalized | IgnoredEvent:
+    missing = "a 'message' or an object resource in the body"
     try:
         envelope = from_json(body)
         if isinstance(envelope, dict) and "message" in envelope:
-            return envelope
+            return _from_push(envelope)
+        if isinstance(envelope, dict) and envelope.get("kind") == "storage#object":
+            # Nothing tells if it was written or deleted, so storage has to be asked.
+            return replace(_from_resource(envelope), resource=None)
     except ValueError as error:
         if b'"message"' in body:
             raise UnusableEvent(f"the Pub/Sub push is no JSON: {error}") from error
         missing = "a JSON body"
+    if any(name.startswith(_PUBSUB_HEADERS) for name in headers):
+        raise UnusableEvent(_NO_NOTIFICATION)
     raise NotAnEvent(f"no event: neither ce- headers nor {missing}. Expected {_EXPECTED}")
 
 
@@ -148,12 +195,16 @@ def _from_push(envelope: object) -> ObjectFinalized | IgnoredEvent:
         raise UnusableEvent("the Pub/Sub push has no 'message' object")
     attributes = message.get("attributes") or {}
     if not isinstance(attributes, dict) or "eventType" not in attributes:
-        raise UnusableEvent("the Pub/Sub message is no bucket notification: it has no attribute 'eventType'")
+        raise UnusableEvent(_NO_NOTIFICATION)
+    return _from_notification(attributes, message.get("data"))
+
+
+def _from_notification(attributes: Mapping[str, Any], data: object) -> ObjectFinalized | IgnoredEvent:
+    """Read a notification, whose object resource is bytes if the push is unwrapped, and else base64."""
     if attributes["eventType"] != "OBJECT_FINALIZE":
         return IgnoredEvent(f"bucket notifications of type {attributes['eventType']} are not about a new object")
-    if message.get("data"):
-        what = "the Pub/Sub message's data"
-        return _from_resource(_json(_base64(message["data"], what), what))
+    if data:
+        return _from_resource(_json(data if isinstance(data, bytes) else _base64(data, _DATA), _DATA))
     named = _validated(_NotificationAttributes, attributes, "the notification's attributes do not name an object")
     return ObjectFinalized(ObjectLocation(named.bucket, named.name), named.generation, None)
 

@@ -19,6 +19,7 @@ from service.settings import Settings
 from service.telemetry import metrics
 from service.web.answers import ErrorAnswer
 from service.web.events import EventAnswer
+from service.web.thumbnails import ThumbnailList
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -125,6 +126,7 @@ def undocumented(
         (RunRequest, "Fields of the body", "field"),
         (RunReport, "The report", "field"),
         (EventAnswer, "`POST /events`", "field of the answer"),
+        (ThumbnailList, "`GET /thumbnails`", "field"),
         (RunList, "`GET /runs`", "field"),
         (RunStatus, "`GET /runs/<run_id>`", "field"),
         (ErrorAnswer, "Errors", "field"),

@@ -1,6 +1,7 @@
 """Each file in `data/events` is a delivery and what it means; a strange one is a new file."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import NotAnEvent, UnusableEvent
-from service.events import IgnoredEvent, ObjectFinalized, decode
+from service.events import IgnoredEvent, ObjectFinalized, decode, split_batch
 
 CASES = sorted((Path(__file__).parent / "data" / "events").glob("*.json"))
 
@@ -20,9 +21,12 @@ def _load(path: Path) -> tuple[dict[str, str], bytes, dict[str, Any]]:
     return case["headers"], body.encode(), case["expect"]
 
 
-def _meaning(headers: dict[str, str], body: bytes) -> tuple[str, Any]:
+def _meaning(headers: Mapping[str, str], body: bytes) -> tuple[str, Any]:
     """What a delivery means: the key that its file expects it under, and the value."""
     try:
+        batch = split_batch(headers, body)
+        if batch is not None:
+            return "batch", [_meaning(*each) for each in batch]
         event = decode(headers, body)
     except UnusableEvent as error:
         return "unusable", str(error)
@@ -36,16 +40,29 @@ def _meaning(headers: dict[str, str], body: bytes) -> tuple[str, Any]:
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_a_delivery_means_what_its_file_says(path: Path) -> None:
     headers, body, expected = _load(path)
-    kind, value = _meaning(headers, body)
+    _is_expected(_meaning(headers, body), expected)
+
+
+def _is_expected(meaning: tuple[str, Any], expected: dict[str, Any]) -> None:
+    kind, value = meaning
     assert kind in expected
     if kind == "location":
         assert value == (expected["location"], expected["generation"], expected["resource"])
+    elif kind == "batch":
+        for one, of_one in zip(value, expected["batch"], strict=True):
+            _is_expected(one, of_one)
     else:
         assert expected[kind] in value
 
 
 def test_there_are_deliveries_of_every_kind() -> None:
-    assert {kind for path in CASES for kind in _load(path)[2]} >= {"location", "ignored", "unusable", "not_an_event"}
+    assert {kind for path in CASES for kind in _load(path)[2]} >= {
+        "location",
+        "ignored",
+        "unusable",
+        "not_an_event",
+        "batch",
+    }
 
 
 def test_a_full_event_says_all_that_is_needed() -> None:
@@ -63,7 +80,7 @@ _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(
         ["message", "attributes", "data", "eventType", "bucketId", "objectId", "name", "bucket", "protoPayload",
-         "methodName", "resourceName", "specversion", "type", "source", "id", "time", "data_base64"]
+         "methodName", "resourceName", "kind", "specversion", "type", "source", "id", "time", "data_base64"]
     ), inner, max_size=6),
     max_leaves=12,
 )  # fmt: skip
@@ -71,9 +88,10 @@ _JSON = st.recursive(
 
 @given(
     headers=st.dictionaries(
-        st.sampled_from(["Content-Type", "ce-type", "ce-id", "ce-source", "ce-specversion", "ce-time"]),
+        st.sampled_from(["Content-Type", "ce-type", "ce-id", "ce-source", "ce-specversion", "ce-time", "eventType"]),
         st.sampled_from(
-            ["1.0", "0.3", "application/json", "application/cloudevents+json", "x", "",
+            ["1.0", "0.3", "application/json", "application/cloudevents+json", "x", "", "OBJECT_FINALIZE",
+             "application/cloudevents-batch+json", "application/protobuf",
              "google.cloud.storage.object.v1.finalized", "google.cloud.pubsub.topic.v1.messagePublished",
              "google.cloud.audit.log.v1.written"]
         ),
@@ -82,5 +100,5 @@ _JSON = st.recursive(
 )  # fmt: skip
 def test_whatever_is_delivered_ends_in_an_event_or_in_our_own_errors(headers: dict[str, str], body: bytes) -> None:
     kind, value = _meaning(headers, body)
-    assert kind in {"location", "ignored", "unusable", "not_an_event"}
-    assert value
+    assert kind in {"location", "ignored", "unusable", "not_an_event", "batch"}
+    assert value or kind == "batch"

@@ -23,12 +23,36 @@ def check_bucket_name(bucket: str, field: str) -> str:
     return bucket
 
 
+def _split(text: str, field: str, expected: str, end: str = "") -> tuple[str, str]:
+    """Return the bucket and the name of an address, to which an end is added that it lacks, unless it is empty."""
+    if not text.startswith("gs://"):
+        raise InvalidValue(field, text, f"is not {expected}")
+    bucket, _, name = text.removeprefix("gs://").partition("/")
+    if not _BUCKET.fullmatch(bucket):
+        raise InvalidValue(field, text, f"has the bucket {bucket!r}, which {_NO_BUCKET}")
+    if name and not name.endswith(end):
+        name += end
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise InvalidValue(field, text, f"is longer than the {MAX_NAME_BYTES} bytes that a name may have")
+    return bucket, name
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectLocation:
     """The address of one object: `gs://bucket/name`."""
 
     bucket: str
     name: str
+
+    @classmethod
+    def parse(cls, text: str, field: str) -> Self:
+        """Parse `gs://bucket/name`, or raise InvalidValue."""
+        bucket, name = _split(text, field, "an object in Cloud Storage, such as gs://my-bucket/photos/cat.jpg")
+        if not name:
+            raise InvalidValue(field, text, "names a bucket and no object in it")
+        if any(character in name for character in "\0\r\n"):
+            raise InvalidValue(field, text, "has a character that no name has")
+        return cls(bucket, name)
 
     def __str__(self) -> str:
         return f"gs://{self.bucket}/{self.name}"
@@ -48,16 +72,7 @@ class FolderLocation:
     @classmethod
     def parse(cls, text: str, field: str) -> Self:
         """Parse `gs://bucket` or `gs://bucket/prefix`, with or without a slash at the end, or raise InvalidValue."""
-        if not text.startswith("gs://"):
-            raise InvalidValue(field, text, "is not a folder in Cloud Storage, such as gs://my-bucket/photos")
-        bucket, _, prefix = text.removeprefix("gs://").partition("/")
-        if not _BUCKET.fullmatch(bucket):
-            raise InvalidValue(field, text, f"has the bucket {bucket!r}, which {_NO_BUCKET}")
-        if prefix and not prefix.endswith("/"):
-            prefix += "/"
-        if len(prefix.encode()) > MAX_NAME_BYTES:
-            raise InvalidValue(field, text, f"is longer than the {MAX_NAME_BYTES} bytes that a name may have")
-        return cls(bucket, prefix)
+        return cls(*_split(text, field, "a folder in Cloud Storage, such as gs://my-bucket/photos", end="/"))
 
     def __truediv__(self, name: str) -> ObjectLocation:
         return ObjectLocation(self.bucket, self.prefix + name)

@@ -62,6 +62,16 @@ class Folders:
     """False if the listing was cut off before the end."""
 
 
+@dataclass(frozen=True, slots=True)
+class FoundObjects:
+    """Objects that a search found."""
+
+    objects: tuple[StoredObject, ...]
+    """In the order of their names' UTF-8 bytes."""
+    complete: bool
+    """False if the search was cut off before the end."""
+
+
 class Upload(Protocol):
     """An object that is sent piece by piece. It is there once it is finished; if it never is, nothing is left of it."""
 
@@ -90,6 +100,9 @@ class ObjectStore(Protocol):
         Makes one request per 1,000 objects, each when its first object is needed. Full names are in the range and match
         the glob, in which a `*` does not match a slash.
         """
+
+    def find_objects(self, bucket: str, names: NameRange, *, glob: str, requests: int) -> FoundObjects:
+        """Return the objects that `list_objects` yields, as far as so many requests reach."""
 
     def list_folders(self, folder: FolderLocation, names: NameRange, *, requests: int) -> Folders:
         """Return the folders directly inside a folder that have an object in the range.

@@ -33,7 +33,7 @@ from service.errors import (
     StorageUnavailable,
 )
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
-from service.storage.base import RESOURCE_FIELDS, Folders, StoredObject, Upload
+from service.storage.base import RESOURCE_FIELDS, Folders, FoundObjects, StoredObject, Upload
 from service.storage.media import MediaClient
 
 _TIMEOUT = (5, 15)
@@ -48,6 +48,7 @@ With the time-out of the last attempt, one call takes 50 s at most: less than Cl
 """
 
 _PAGE_SIZE = 1000
+_LISTED_FIELDS = f"items({RESOURCE_FIELDS}),nextPageToken"
 _LONGEST_MESSAGE = 300
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
@@ -94,13 +95,17 @@ class CloudStore:
     ) -> Iterator[StoredObject]:
         """See `ObjectStore`."""
         with _errors_translated("list", folder):
-            listing = self._listing(folder, names, fields=f"items({RESOURCE_FIELDS}),nextPageToken", match_glob=glob)
+            listing = self._listing(folder, names, fields=_LISTED_FIELDS, match_glob=glob)
             for page in listing.pages:
-                # The client's own object for each resource takes several times as long.
-                for resource in page.raw_page.get("items", ()):
-                    # Some emulators ignore globs.
-                    if glob is None or PurePosixPath(resource["name"]).match(glob):
-                        yield StoredObject.from_resource(folder.bucket, resource)
+                yield from _objects(folder.bucket, page, glob)
+
+    def find_objects(self, bucket: str, names: NameRange, *, glob: str, requests: int) -> FoundObjects:
+        """See `ObjectStore`."""
+        folder = FolderLocation(bucket)
+        with _errors_translated("list", folder):
+            listing = self._listing(folder, names, fields=_LISTED_FIELDS, match_glob=glob)
+            objects = [stored for page in islice(listing.pages, requests) for stored in _objects(bucket, page, glob)]
+            return FoundObjects(tuple(objects), complete=listing.next_page_token is None)
 
     def list_folders(self, folder: FolderLocation, names: NameRange, *, requests: int) -> Folders:
         """See `ObjectStore`."""
@@ -196,6 +201,14 @@ class _CloudUpload:
         checksum = google_crc32c.extend(self._checksum, data)
         with _errors_translated("write", self._location):
             self._media.continue_upload(self._session, data, self._sent, checksum=checksum)
+
+
+def _objects(bucket: str, page: Any, glob: str | None) -> Iterator[StoredObject]:  # noqa: ANN401 - untyped client
+    # The client's own object for each resource takes several times as long.
+    for resource in page.raw_page.get("items", ()):
+        # Some emulators ignore globs. The slash makes the whole name match, and not its end.
+        if glob is None or PurePosixPath("/", resource["name"]).match(f"/{glob}"):
+            yield StoredObject.from_resource(bucket, resource)
 
 
 def _is_gzip(stored: StoredObject, data: bytes) -> bool:

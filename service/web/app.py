@@ -12,6 +12,7 @@ from service.web.events import add_event_route
 from service.web.pages import Pages, add_docs
 from service.web.runs import add_run_routes
 from service.web.startup import HEALTHY
+from service.web.thumbnails import add_thumbnail_route
 
 _MAX_BODY_BYTES = 1024 * 1024
 """Of a request; an event has two thousand."""
@@ -41,6 +42,7 @@ def create_app(service: Service) -> FastAPI:
 
     add_run_routes(app, service, pages)
     add_event_route(app, service)
+    add_thumbnail_route(app, service, pages)
     add_docs(app)
     if pages:
         pages.add_to(app)

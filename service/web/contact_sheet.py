@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from typing import Self
 
 from service.errors import InvalidValue, ObjectNotFound, StorageRefused
 from service.images.formats import OUTPUT_MEDIA_TYPES
@@ -51,11 +52,18 @@ class HourPage:
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """One thumbnail on a contact sheet."""
+    """One thumbnail on a page."""
 
+    hour: str
     name: str
     """Below the hour folder."""
     stored: StoredObject
+
+    @classmethod
+    def of(cls, stored: StoredObject) -> Self:
+        """Take the hour and the name from an object in an hour folder."""
+        hour, _, name = stored.location.name.partition("/")
+        return cls(hour, name, stored)
 
     @property
     def source(self) -> str:
@@ -148,7 +156,7 @@ def contact_sheet(
             continue
         if len(thumbnails) == PAGE_SIZE:
             return ContactSheet(tuple(thumbnails), listed, thumbnails[-1].name)
-        thumbnails.append(Thumbnail(name, stored))
+        thumbnails.append(Thumbnail.of(stored))
     return ContactSheet(tuple(thumbnails), listed, name if listed == most else None)
 
 

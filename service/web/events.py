@@ -2,7 +2,10 @@
 
 import asyncio
 from asyncio import wrap_future
+from collections.abc import Mapping
 from contextvars import copy_context
+from http import HTTPStatus
+from logging import DEBUG, WARNING
 
 import structlog
 from fastapi import FastAPI, Request
@@ -12,7 +15,7 @@ from structlog.contextvars import bind_contextvars
 
 from service.bootstrap import Service
 from service.errors import Overloaded, RetryLater, ShuttingDown, UnusableEvent
-from service.events import IgnoredEvent, ObjectFinalized, decode
+from service.events import IgnoredEvent, ObjectFinalized, decode, split_batch
 from service.outcome import Outcome, Result
 from service.runs.supervisor import settled
 from service.telemetry.metrics import Door
@@ -27,7 +30,7 @@ log = structlog.get_logger()
 class EventAnswer(BaseModel):
     """The answer to an event."""
 
-    outcome: str = Field(description="created, skipped, ignored or rejected")
+    outcome: str = Field(description="created, skipped, ignored or rejected; in a batch also failed.")
     source: str | None = None
     thumbnail: str | None = Field(None, description="Of several sizes, the first.")
     thumbnails: list[str] | None = Field(None, description="Of several sizes, all.")
@@ -40,46 +43,75 @@ def add_event_route(app: FastAPI, service: Service) -> None:
 
     @app.post(
         "/events",
-        response_model=EventAnswer,
+        response_model=EventAnswer | list[EventAnswer],
         response_model_exclude_none=True,
         responses={
             400: {"model": ErrorAnswer, "description": "No event at all."},
-            503: {"model": ErrorAnswer, "description": "It may work later: deliver it again."},
+            503: {
+                "model": ErrorAnswer | list[EventAnswer],
+                "description": "It may work later: deliver it again. Of a batch, the answers to all of its events.",
+            },
         },
-        openapi_extra={"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}},
+        openapi_extra={
+            "requestBody": {
+                "content": {
+                    "application/json": {"schema": {"type": "object"}},
+                    "application/cloudevents-batch+json": {"schema": {"type": "array", "items": {"type": "object"}}},
+                }
+            }
+        },
     )
-    async def events(request: Request) -> EventAnswer | Response:
-        """Thumbnail the one object that an event of Eventarc or Pub/Sub push is about."""
-        answer = await _answer_event(service, request)
-        if isinstance(answer, EventAnswer):
+    async def events(request: Request, response: Response) -> EventAnswer | list[EventAnswer] | Response:
+        """Thumbnail the one object that an event of Eventarc or Pub/Sub push is about.
+
+        A batch of CloudEvents is answered with a list, in its order.
+        """
+        body = await request.body()
+        try:
+            batch = split_batch(request.headers, body)
+        except UnusableEvent as error:
+            return _rejected(service, error)
+        if batch is None:
+            answer, failure = await _answer_event(service, request.headers, body)
+            if failure:
+                return await answer_error(request, failure, message="image failed", outcome=Result.FAILED)
             log.debug("event", **answer.model_dump(exclude_none=True))
-        return answer
+            return answer
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_answer_event(service, headers, event)) for headers, event in batch]
+        answers = [task.result() for task in tasks]
+        for answer, failure in answers:
+            log.log(WARNING if failure else DEBUG, "event of a batch", **answer.model_dump(exclude_none=True))
+        if failures := [failure for _, failure in answers if failure]:
+            response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+            if seconds := max(failure.retry_after or 0 for failure in failures):
+                response.headers["Retry-After"] = str(seconds)
+        return [answer for answer, _ in answers]
 
 
-async def _answer_event(service: Service, request: Request) -> EventAnswer | Response:
-    metrics = service.metrics
+async def _answer_event(
+    service: Service, headers: Mapping[str, str], body: bytes
+) -> tuple[EventAnswer, RetryLater | None]:
+    """Return the answer to one event, and if it failed the error, with which it is to be delivered again."""
     try:
-        event = decode(request.headers, await request.body())
+        event = decode(headers, body)
     except UnusableEvent as error:
-        # Any answer but 2xx would have it delivered again for a day, and change nothing.
-        log.error("event rejected", outcome=Result.REJECTED, code=error.code, reason=str(error))
-        metrics.image(Door.EVENTS, Result.REJECTED)
-        return EventAnswer(outcome=Result.REJECTED, code=error.code, reason=str(error))
+        return _rejected(service, error), None
     if isinstance(event, IgnoredEvent):
-        metrics.image(Door.EVENTS, Result.IGNORED)
-        return EventAnswer(outcome=Result.IGNORED, reason=event.reason)
+        service.metrics.image(Door.EVENTS, Result.IGNORED)
+        return EventAnswer(outcome=Result.IGNORED, reason=event.reason), None
     # Also for the line that the server writes about a defect.
     bind_contextvars(source=str(event.location))
-    ended = Result.FAILED
+    ended, failure = Result.FAILED, None
     try:
         outcome = await submit_event(service, event)
         ended = outcome.result
     except RetryLater as error:
-        return await answer_error(request, error, message="image failed", outcome=Result.FAILED)
+        outcome, failure = Outcome.failed(event.location, error), error
     finally:
-        metrics.image(Door.EVENTS, ended)
+        service.metrics.image(Door.EVENTS, ended)
     thumbnails = [str(thumbnail) for thumbnail in outcome.thumbnails]
-    return EventAnswer(
+    answer = EventAnswer(
         outcome=outcome.result,
         source=str(outcome.source),
         thumbnail=thumbnails[0] if thumbnails else None,
@@ -87,6 +119,14 @@ async def _answer_event(service: Service, request: Request) -> EventAnswer | Res
         code=outcome.code or None,
         reason=outcome.reason or None,
     )
+    return answer, failure
+
+
+def _rejected(service: Service, error: UnusableEvent) -> EventAnswer:
+    """Answer with success: any other answer would have the event delivered again for a day, and change nothing."""
+    log.error("event rejected", outcome=Result.REJECTED, code=error.code, reason=str(error))
+    service.metrics.image(Door.EVENTS, Result.REJECTED)
+    return EventAnswer(outcome=Result.REJECTED, code=error.code, reason=str(error))
 
 
 async def submit_event(service: Service, event: ObjectFinalized) -> Outcome:

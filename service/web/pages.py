@@ -16,7 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.bootstrap import PAGE_IMAGE_READS, Service
 from service.naming import CREATED, Hour
 from service.runs.status import RunList, RunStatus, list_runs
-from service.web.contact_sheet import MAX_IMAGE_BYTES, contact_sheet, find_thumbnail, newest_hours
+from service.storage.base import FoundObjects
+from service.web.contact_sheet import MAX_IMAGE_BYTES, Thumbnail, contact_sheet, find_thumbnail, newest_hours
 from service.web.overview import command_examples, setting_rows
 from service.web.static_files import IMMUTABLE, NO_CACHE, STATIC, VersionedStaticFiles
 
@@ -72,11 +73,13 @@ class Pages:
         self._store = service.store
         self._bucket = service.settings.destination_bucket
         self._settings = service.settings
+        sizes = self._settings.thumbnail_sizes
+        self._frame = {"width": max(box.width for box in sizes), "height": max(box.height for box in sizes)}
         self._image_reads = CapacityLimiter(PAGE_IMAGE_READS)
         self._static_files = VersionedStaticFiles(directory=STATIC)
 
     def add_to(self, app: FastAPI) -> None:
-        """Add the routes of all pages but those of runs, which `runs.py` serves as JSON too."""
+        """Add the routes of all pages but those that are served as JSON too, of runs and of one image's thumbnails."""
         app.add_middleware(SecurityHeadersMiddleware)
         for path, page in (
             ("/", self._overview),
@@ -96,6 +99,17 @@ class Pages:
         """Return the page of one run."""
         return self._page(
             "run.html", section="runs", run=status, hour=None if status.timestamp == CREATED else status.timestamp
+        )
+
+    def thumbnails(self, source: str, found: FoundObjects) -> Response:
+        """Return the page of the thumbnails of one image."""
+        return self._page(
+            "thumbnails.html",
+            section="",
+            source=source,
+            thumbnails=[Thumbnail.of(stored) for stored in found.objects],
+            complete=found.complete,
+            **self._frame,
         )
 
     def problem(self, status: int, code: str, reason: str, headers: Mapping[str, str]) -> Response:
@@ -136,8 +150,7 @@ class Pages:
             search=search,
             sheet=contact_sheet(self._store, self._bucket, parsed, folder=folder, after=after, search=search),
             sizes=sizes if len(sizes) > 1 else (),
-            width=max(box.width for box in sizes),
-            height=max(box.height for box in sizes),
+            **self._frame,
         )
 
     async def _image(self, request: Request, hour: str, name: str, generation: str | None = None) -> Response:

@@ -133,6 +133,36 @@ def test_a_search_for_folders_ends_after_so_many_requests(
     assert cloud.list_folders(FolderLocation(bucket), ALL_NAMES, requests=4).complete
 
 
+def test_objects_are_found_by_a_glob(store: ObjectStore, bucket: str) -> None:
+    names = ["1/a.jpg", "1/a.jpg.png", "1/b.jpg", "1/x/a.jpg", "2/[a].jpg", "2/{a}.jpg", "3/a.jpg"]
+    for name in names:
+        write(store, bucket, name)
+
+    def found(glob: str, names: NameRange = ALL_NAMES) -> list[str]:
+        search = store.find_objects(bucket, names, glob=glob, requests=5)
+        assert search.complete
+        return [stored.location.name for stored in search.objects]
+
+    assert found("?/a.jpg*", NameRange("1", "3")) == ["1/a.jpg", "1/a.jpg.png"]
+    assert found("?/?a?.jpg") == ["2/[a].jpg", "2/{a}.jpg"]
+    assert found("?/c.jpg") == []
+    with pytest.raises(BucketNotFound):
+        store.find_objects("no-such-bucket", ALL_NAMES, glob="*", requests=1)
+
+
+def test_a_search_for_objects_ends_after_so_many_requests(
+    cloud: CloudStore, proxy: Proxy, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.storage.cloud._PAGE_SIZE", 2)
+    for index in range(7):
+        write(cloud, bucket, f"{index}.jpg")
+    proxy.requests.clear()
+    search = cloud.find_objects(bucket, ALL_NAMES, glob="[246].jpg", requests=3)
+    assert ([stored.location.name for stored in search.objects], search.complete) == (["2.jpg", "4.jpg"], False)
+    assert proxy.requests["list"] == 3
+    assert cloud.find_objects(bucket, ALL_NAMES, glob="[246].jpg", requests=4).complete
+
+
 def test_a_write_that_expects_nothing_does_not_replace(store: ObjectStore, bucket: str) -> None:
     first = write(store, bucket, "x", b"first")
     with pytest.raises(NameTaken):

@@ -11,7 +11,7 @@ from threading import RLock
 from service.errors import BucketNotFound, NameTaken, ObjectNotFound, ServiceError
 from service.naming import BOOKKEEPING_FOLDER
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
-from service.storage.base import UPLOAD_UNIT, Folders, StoredObject
+from service.storage.base import UPLOAD_UNIT, Folders, FoundObjects, StoredObject
 
 EPOCH = datetime(2025, 12, 3, 15, 0, tzinfo=UTC)
 
@@ -93,8 +93,12 @@ class MemoryStore:
             held = self._buckets[folder.bucket].get(name)
             if not (held and name.startswith(folder.prefix) and name in names):
                 continue
-            if glob is None or PurePosixPath(name).match(glob):
+            if glob is None or PurePosixPath("/", name).match(f"/{glob}"):
                 yield held.described
+
+    def find_objects(self, bucket: str, names: NameRange, *, glob: str, requests: int) -> FoundObjects:
+        found = list(self.list_objects(FolderLocation(bucket), names, glob=glob))
+        return FoundObjects(tuple(found[: requests * 1000]), complete=len(found) <= requests * 1000)
 
     def list_folders(self, folder: FolderLocation, names: NameRange, *, requests: int) -> Folders:
         # As Cloud Storage does it: of each request a thousand entries, be they folders or objects.

@@ -189,6 +189,17 @@ def one_run(world: World) -> Act:
     return lambda: world.client.get(f"/runs/run-{world.number}").status_code == 200
 
 
+def thumbnails_of_a_source(world: World) -> Act:
+    source = f"gs://{world.bucket}/{world.put()['name']}"
+    return lambda: world.client.get("/thumbnails", params={"source": source}).status_code == 200
+
+
+def source_of_a_thumbnail(world: World) -> Act:
+    thumbnail = f"gs://{world.bucket}/{HOUR}/{world.put()['name'].rpartition('/')[2]}"
+    assert world.run(timestamp=HOUR)
+    return lambda: world.client.get("/thumbnails", params={"thumbnail": thumbnail}).status_code == 200
+
+
 ACTS: dict[str, list[Callable[[World], Act]]] = {
     "`/events`: a new image": [new_event],
     "`/events`: one that is delivered again": [event_again],
@@ -202,6 +213,8 @@ ACTS: dict[str, list[Callable[[World], Act]]] = {
     "`/run` with `dry_run`": [dry_run],
     "`GET /runs`": [runs],
     "`GET /runs/<run_id>`": [one_run],
+    "`GET /thumbnails` of a source": [thumbnails_of_a_source],
+    "`GET /thumbnails` of a thumbnail": [source_of_a_thumbnail],
 }
 
 TRIED = {

@@ -41,6 +41,15 @@ def push(client: httpx.Client, **message: object) -> httpx.Response:
     return client.post("/events", json={"message": message, "subscription": "projects/p/subscriptions/s"})
 
 
+def structured(resource: dict[str, Any]) -> dict[str, Any]:
+    """A structured CloudEvent about an object."""
+    return {"specversion": "1.0", "id": "1", "source": "//s", "type": FINALIZED, "data": resource}
+
+
+def post_batch(client: httpx.Client, events: object) -> httpx.Response:
+    return client.post("/events", json=events, headers={"Content-Type": "application/cloudevents-batch+json"})
+
+
 def hour_of(resource: dict[str, Any]) -> Hour:
     return Hour.of(datetime.fromisoformat(resource["timeCreated"]))
 
@@ -461,7 +470,6 @@ class TestEvents:
             "payloadFormat": "JSON_API_V1",
         }
         data = base64.b64encode(json.dumps(resource).encode()).decode()
-        structured = {"specversion": "1.0", "id": "1", "source": "//s", "type": FINALIZED, "data": resource}
         published = {"ce-type": "google.cloud.pubsub.topic.v1.messagePublished"}
         audited = {"ce-type": "google.cloud.audit.log.v1.written"}
         entry = {
@@ -472,15 +480,72 @@ class TestEvents:
         }
         answers = [
             deliver(client, resource),
-            client.post("/events", json=structured, headers={"Content-Type": "application/cloudevents+json"}),
+            client.post("/events", json=structured(resource), headers={"Content-Type": "application/cloudevents+json"}),
             push(client, attributes=attributes, data=data),
             push(client, attributes=attributes | {"payloadFormat": "NONE"}),
             deliver(client, {"message": {"attributes": attributes, "data": data}}, **published),
             deliver(client, entry, **audited),
+            client.post("/events", json=resource, headers=attributes),
+            client.post("/events", json=resource),
+            client.post("/events", headers=attributes | {"payloadFormat": "NONE"}),
         ]
-        assert [answer.status_code for answer in answers] == [200] * 6
-        assert [answer.json()["outcome"] for answer in answers] == ["created"] + ["skipped"] * 5
+        assert [answer.status_code for answer in answers] == [200] * 9
+        assert [answer.json()["outcome"] for answer in answers] == ["created"] + ["skipped"] * 8
         assert len({answer.json()["thumbnail"] for answer in answers}) == 1
+
+    def test_an_unwrapped_push_about_a_deletion_is_ignored_with_metadata_and_without(
+        self, serve: Serve, put: Put, emulator: str, bucket: str
+    ) -> None:
+        resource = put("in/a.jpg", jpeg())
+        httpx.delete(f"{emulator}/storage/v1/b/{bucket}/o/in%2Fa.jpg").raise_for_status()
+        client, _ = serve()
+        told = client.post("/events", json=resource, headers={"eventType": "OBJECT_DELETE"})
+        assert (told.status_code, told.json()["outcome"]) == (200, "ignored")
+        assert "OBJECT_DELETE" in told.json()["reason"]
+        found = client.post("/events", json=resource)
+        assert (found.status_code, found.json()["outcome"]) == (200, "ignored")
+        assert "gone" in found.json()["reason"]
+
+    def test_a_body_in_protobuf_is_told_which_setting_of_the_trigger_to_change(self, serve: Serve, put: Put) -> None:
+        client, _ = serve()
+        answer = deliver(client, put("in/a.jpg", SMALL), **{"Content-Type": "application/protobuf"})
+        assert (answer.status_code, answer.json()["outcome"]) == (200, "rejected")
+        assert "--event-data-content-type=application/json" in answer.json()["reason"]
+
+    def test_a_batch_is_answered_event_by_event(self, serve: Serve, put: Put, bucket: str) -> None:
+        events = [structured(put(f"in/{name}", data)) for name, data in (("a.jpg", SMALL), ("b.jpg", b"no image"))]
+        events += [structured({"bucket": bucket, "name": "other/c.jpg"}), {"specversion": "1.0"}]
+        client, _ = serve()
+        answer = post_batch(client, events)
+        assert answer.status_code == 200
+        assert [one["outcome"] for one in answer.json()] == ["created", "rejected", "ignored", "rejected"]
+        assert answer.json()[0]["source"] == f"gs://{bucket}/in/a.jpg"
+        assert answer.json()[1]["code"] == "unsupported_format"
+        assert answer.json()[3]["code"] == "unusable_event"
+        assert (post_batch(client, []).status_code, post_batch(client, []).json()) == (200, [])
+        refused = post_batch(client, {})
+        assert (refused.status_code, refused.json()["outcome"]) == (200, "rejected")
+
+    @pytest.mark.usefixtures("impatient")
+    def test_a_batch_with_a_failure_is_to_be_delivered_again_and_then_does_the_rest(
+        self, serve: Serve, put: Put, proxy: Proxy, bucket: str
+    ) -> None:
+        events = [structured(put(f"in/{index}.jpg", SMALL)) for index in range(3)]
+        client, service = serve()
+        proxy.fault = lambda kind, name: 503 if kind == "read" and "1.jpg" in name else None
+        answer = post_batch(client, events)
+        assert answer.status_code == 503
+        assert [one["outcome"] for one in answer.json()] == ["created", "failed", "created"]
+        failed = answer.json()[1]
+        assert (failed["source"], failed["code"]) == (f"gs://{bucket}/in/1.jpg", "storage_unavailable")
+        assert "Retry-After" not in answer.headers
+        proxy.fault = lambda *_: None
+        again = post_batch(client, events)
+        assert (again.status_code, [one["outcome"] for one in again.json()]) == (200, ["skipped", "created", "skipped"])
+        service.stop.set()
+        ending = post_batch(client, events)
+        assert (ending.status_code, ending.headers["Retry-After"]) == (503, "1")
+        assert {one["code"] for one in ending.json()} == {"shutting_down"}
 
     def test_several_sizes_are_all_named(self, serve: Serve, put: Put) -> None:
         client, _ = serve(thumbnail_sizes="100x100,20x20")

@@ -26,6 +26,7 @@ from tests.support.memory_store import MemoryStore
 from tests.support.pictures import jpeg
 
 HOUR = "20251203T15Z"
+THUMBNAILS = "/thumbnails?source=gs://photos/in/cat.jpg"
 SMALL = jpeg(16, 12)
 TEXTS = [
     "<script>alert(1)</script>.jpg",
@@ -97,6 +98,9 @@ class TestEveryAnswer:
         "/hours/x",
         f"/hours/{HOUR}/cat.jpg",
         f"/hours/{HOUR}/no.jpg",
+        "/thumbnails",
+        THUMBNAILS,
+        "/thumbnails?thumbnail=gs://photos/no.jpg",
         "/static/style.css",
         "/static/pages.js",
         "/static/icon.svg",
@@ -150,7 +154,7 @@ class TestEveryAnswer:
         put_thumbnail(looked.store, "a/cat.jpg")
         looked.store.put("gs://photos/in/a.jpg", SMALL)
         run_id = run_to_its_end(looked)
-        for target in ("/", "/runs", f"/runs/{run_id}", "/hours", f"/hours/{HOUR}", "/nothing"):
+        for target in ("/", "/runs", f"/runs/{run_id}", "/hours", f"/hours/{HOUR}", THUMBNAILS, "/nothing"):
             page = looked.page(target).html
             assert page.elements[0].attributes == {"lang": "en"}
             assert page.one("title").text.endswith(" · Thumbnails")
