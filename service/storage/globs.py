@@ -6,8 +6,8 @@ other rules: they read `a**b` as `a*b` and `a//b` as `a/b`, match no folder name
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Self
 
 from service.errors import InvalidValue
@@ -15,17 +15,8 @@ from service.errors import InvalidValue
 _MOST_ALTERNATIVES = 1000
 """Of one glob, with its braces written out."""
 
-_TOKEN = re.compile(
-    r"""  (?P<folders> (?:^|(?<=/)) \*\*+/ )
-        | (?P<anything> \*\*+ )
-        | (?P<star> \* )
-        | (?P<question_mark> \? )
-        | \[ (?P<negation> [!^]?+ ) (?P<set> (?: \\. | [^][{}\\] )+ ) \]
-        | (?P<stray_bracket> [][] )
-        | \\? (?P<character> . )
-    """,
-    re.DOTALL | re.VERBOSE,
-)
+_PART = re.compile(r"\\.|\[[!^]?+(?:\\.|[^][{}\\])+\]|\*\*+/?|.", re.DOTALL)
+"""What follows a backslash, a set, `**` with its slash, or any other character."""
 _MEMBER = re.compile(r"\\?(.)(?:-\\?(.))?", re.DOTALL)
 """A character of a set, or the two ends of a range."""
 
@@ -50,7 +41,7 @@ class Globs:
             try:
                 if not glob:
                     raise ValueError("is empty")
-                expressions += map(_translate, _without_braces(_tokens(glob), inside=False))
+                expressions += map(_translate, _alternatives(_PART.findall(glob)))
             except ValueError as error:
                 raise InvalidValue(field, text, f"has the glob {glob!r}, which {error}") from None
         return cls(text, re.compile("|".join(expressions), re.DOTALL))
@@ -60,71 +51,77 @@ class Globs:
         return self.pattern.match(name) is not None
 
 
-def _tokens(glob: str) -> Iterator[str]:
-    return (token[0] for token in _TOKEN.finditer(glob))
-
-
 def _split(text: str) -> list[str]:
     globs, depth = [""], 0
-    for token in _tokens(text):
-        depth += (token == "{") - (token == "}")
-        if token == "," and not depth:
+    for part in _PART.findall(text):
+        depth += (part == "{") - (part == "}")
+        if part == "," and not depth:
             globs.append("")
         else:
-            globs[-1] += token
+            globs[-1] += part
     return [glob.strip() for glob in globs]
 
 
-def _without_braces(tokens: Iterator[str], *, inside: bool) -> list[str]:
-    """Write all alternatives out, up to the closing brace if inside of braces."""
-    ended: list[str] = []
-    alternatives = [""]
-    for token in tokens:
-        if token == "}" and inside:
-            return ended + alternatives
-        if token == "}":
-            raise ValueError("has a '}' without a '{'")
-        if token == "," and inside:
-            ended += alternatives
-            alternatives = [""]
+def _alternatives(parts: list[str]) -> list[list[str]]:
+    """Write the braces out."""
+    around: list[tuple[list[list[str]], list[list[str]]]] = []
+    ended, current = list[list[str]](), [list[str]()]
+    for part in parts:
+        if part == "{":
+            around.append((ended, current))
+            ended, current = [], [[]]
+        elif part == "}":
+            if not around:
+                raise ValueError("has a '}' without a '{'")
+            inside = ended + current
+            ended, before = around.pop()
+            current = [[*beginning, *ending] for beginning in before for ending in inside]
+        elif part == "," and around:
+            ended, current = ended + current, [[]]
         else:
-            endings = _without_braces(tokens, inside=True) if token == "{" else [token]
-            alternatives = [beginning + ending for beginning in alternatives for ending in endings]
-        if len(ended) + len(alternatives) > _MOST_ALTERNATIVES:
+            current = [[*beginning, part] for beginning in current]
+        if len(ended) + len(current) > _MOST_ALTERNATIVES:
             raise ValueError(f"has more than {_MOST_ALTERNATIVES} alternatives")
-    if inside:
+    if around:
         raise ValueError("has a '{' without a '}'")
-    return alternatives
+    return current
 
 
-def _translate(glob: str) -> str:
+def _translate(parts: list[str]) -> str:
     """Return the regular expression of a glob without braces.
 
     An atomic group keeps the first place where the text up to the next wildcard matches: no later one is better. So the
     time is at most quadratic in the length of a name, which strangers may choose, and not exponential in the wildcards.
     """
     expression, in_star = "(?>", False
-    for token in _TOKEN.finditer(glob):
-        if token["stray_bracket"]:
-            raise ValueError("has a '[' or ']' that is no part of a set such as [a-z]; '\\[' and '\\]' are themselves")
-        if token["folders"] or token["anything"]:
-            expression += ("))" if in_star else ")") + ("(?>(?:.*?/)??" if token["folders"] else "(?>.*?")
+    for previous, part in pairwise(["/", *parts]):
+        if part.startswith("**"):
+            expression += "))" if in_star else ")"
             in_star = False
-        elif token["star"]:
+            if not part.endswith("/"):
+                expression += "(?>.*?"
+            elif previous.endswith("/"):
+                expression += "(?>(?:.*?/)??"
+            else:
+                expression += "(?>.*?/"
+        elif part == "*":
             expression += ")(?>[^/]*?" if in_star else "(?>[^/]*?"
             in_star = True
-        elif token["question_mark"]:
+        elif part == "?":
             expression += "[^/]"
-        elif token["set"]:
-            expression += _set(token["set"], negated=bool(token["negation"]))
+        elif part in {"[", "]"}:
+            raise ValueError(f"has a {part!r} that is no part of a set such as [a-z]; '\\{part}' stands for itself")
+        elif part[0] == "[":
+            expression += _set(part[1:-1])
         else:
-            expression += re.escape(token["character"])
+            expression += re.escape(part[-1])
     return expression + (r"\Z))" if in_star else r"\Z)")
 
 
-def _set(members: str, *, negated: bool) -> str:
+def _set(members: str) -> str:
+    negated = members[0] in "!^"
     expression = "[^/" if negated else "["
-    for first, last in _MEMBER.findall(members):
+    for first, last in _MEMBER.findall(members[negated:]):
         if last and last < first:
             raise ValueError(f"has the range {first}-{last}, which is upside down")
         expression += re.escape(first) + (f"-{re.escape(last)}" if last else "")
