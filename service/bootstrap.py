@@ -59,7 +59,13 @@ def build(
     connections = settings.concurrency + 2 + (PAGE_IMAGE_READS if settings.pages else 0)
     store = store or CloudStore(connections)
     metrics = metrics or (Metrics(meter_provider()) if settings.metrics else OFF)
-    selection = Selection(settings.input_folder, bucket, by_content=settings.image_detection == "content")
+    selection = Selection(
+        settings.input_folder,
+        bucket,
+        by_content=settings.image_detection == "content",
+        include=settings.include,
+        exclude=settings.exclude,
+    )
     outputs = [
         Output(
             spec, OutputFolder(bucket, settings.input_folder, settings.output_layout, f"{spec.box}/" if several else "")

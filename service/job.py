@@ -1,20 +1,23 @@
-"""Cloud Run Job: one task of a run. Settings in, exit status out."""
+"""Cloud Run Job: one task of a run. Settings and options in, exit status out."""
 
 import asyncio
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import FrameType
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import structlog
+from pydantic import ValidationError
 from structlog.contextvars import bind_contextvars
 
 from service.bootstrap import Service, build
 from service.errors import ServiceError
-from service.process import DONE, POLL_SECONDS, TRY_AGAIN, begin, exit_status_of, leave
+from service.process import DONE, POLL_SECONDS, TRY_AGAIN, WRONG_SETTINGS, begin, exit_status_of, leave
 from service.runs import supervisor
 from service.runs.report import Report, RunReport
 from service.runs.request import RunParameters, RunRequest
@@ -23,20 +26,81 @@ from service.telemetry.metrics import Door
 _COLUMNS, _ROWS = 100, 24
 """Of a terminal that does not say."""
 
+_HELP = """\
+Make the thumbnails of a folder, or of one task's chunk of it, as POST /run does.
+Settings come from the environment; an option beats them."""
+
+_HELP_END = """\
+exit status:
+  0  every image was created, skipped or rejected
+  1  something failed, and a retry may help
+  2  an option or a setting is wrong
+
+example:
+  INPUT_FOLDER=gs://my-bucket/photos python -m service.job --timestamp=created --since=36h"""
+
 log = structlog.get_logger()
 
 
-def main() -> int:
+class _Parser(ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """End with one line, without the usage."""
+        self.exit(WRONG_SETTINGS, f"{message} (--help lists the options)\n")
+
+
+def parse_options(arguments: Sequence[str]) -> RunRequest:
+    """Read the options: one for each field of a request.
+
+    Raises:
+        SystemExit: an option is unknown or has a value of a wrong type; or help was asked for.
+    """
+    parser = _Parser(
+        "python -m service.job",
+        usage="%(prog)s [options]",
+        description=_HELP,
+        epilog=_HELP_END,
+        formatter_class=partial(RawDescriptionHelpFormatter, max_help_position=28),
+        argument_default=SUPPRESS,
+        allow_abbrev=False,
+    )
+    for name, field in RunRequest.model_fields.items():
+        text = (field.description or "").replace("`", "").replace("%", "%%")
+        if field.annotation is bool:
+            parser.add_argument(_option(name), nargs="?", const="true", metavar="true|false", help=text)
+        else:
+            parser.add_argument(_option(name), metavar=name.rpartition("_")[2].upper(), help=text)
+    options = vars(parser.parse_args(arguments))
+    try:
+        return RunRequest.model_validate_strings(options)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        parser.error(f"{_option(str(wrong['loc'][0]))}: {wrong['input']!r}: {wrong['msg']}")
+
+
+def _option(field: str) -> str:
+    return f"--{field.replace('_', '-')}"
+
+
+def _naming_the_option(error: ServiceError) -> str:
+    """Return the text of an error; if it begins with a request's field, with the option of that name instead."""
+    field, colon, rest = str(error).partition(":")
+    return f"{_option(field)}{colon}{rest}" if field in RunRequest.model_fields else str(error)
+
+
+def main(arguments: Sequence[str] = ()) -> int:
     """Run this task's chunk and return the exit status.
 
     Returns:
         0 if every assigned image was created, skipped or rejected; 1 if something failed and a retry may help; 2 if
-        the settings are wrong.
+        the settings or options are wrong.
     """
+    request = parse_options(arguments)
     try:
-        service = build(begin())
+        settings = begin()
+        params = RunParameters.of(request, settings, door=Door.JOB)
+        service = build(settings)
     except ServiceError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{_naming_the_option(error)}\n")
         return exit_status_of(error)
 
     def stop(_: int, __: FrameType | None) -> None:
@@ -45,7 +109,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     try:
-        return asyncio.run(run(RunRequest(), service))
+        return asyncio.run(run(params, service))
     except ServiceError as error:
         log.error("run ended", code=error.code, reason=str(error))
         return exit_status_of(error)
@@ -53,13 +117,12 @@ def main() -> int:
         service.close()
 
 
-async def run(request: RunRequest, service: Service) -> int:
+async def run(params: RunParameters, service: Service) -> int:
     """Run one task and return the exit status.
 
     Raises:
         ServiceError: the run could not begin.
     """
-    params = RunParameters.of(request, service.settings, door=Door.JOB)
     bind_contextvars(run_id=params.run_id, task_index=params.chunk.index)
     report = Report(params, service)
     with progress_bar() as show:
@@ -109,4 +172,4 @@ def progress_bar() -> Iterator[Show]:
 
 
 if __name__ == "__main__":
-    leave(main())
+    leave(main(sys.argv[1:]))

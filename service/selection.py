@@ -11,6 +11,7 @@ from service.images.formats import FORMATS
 from service.naming import SOURCE_KEY, is_output
 from service.storage.addresses import FolderLocation, ObjectLocation
 from service.storage.base import StoredObject
+from service.storage.globs import Globs
 
 IMAGE_EXTENSIONS = frozenset(extension for row in FORMATS.values() for extension in row.extensions)
 """File extensions, in lower case, that mean an image if the content type says nothing."""
@@ -27,6 +28,8 @@ class Selection:
     output_bucket: str
     by_content: bool = False
     """True if the first bytes decide when neither the content type nor the name does."""
+    include: Globs | None = None
+    exclude: Globs | None = None
 
     def name_exclusion_reason(self, location: ObjectLocation) -> str | None:
         """Return why an object cannot be a source, from its address alone; None if it can."""
@@ -51,9 +54,18 @@ class Selection:
             return None
         return f"not an image by its content type ({stored.content_type or 'none'}) and its name"
 
+    def filter_reason(self, location: ObjectLocation) -> str | None:
+        """Return why INCLUDE or EXCLUDE leaves an object inside the fence out; None if they do not."""
+        name = location.name.removeprefix(self.fence.prefix)
+        if self.include and not self.include.matches(name):
+            return "no glob of INCLUDE matches its name"
+        if self.exclude and self.exclude.matches(name):
+            return "a glob of EXCLUDE matches its name"
+        return None
+
     def leaves_out(self, stored: StoredObject, since: datetime | None) -> bool:
-        """Return True if an image is not asked for: it was created before `since`."""
-        return since is not None and stored.created < since
+        """Return True if an image is not asked for: created before `since`, or left out by INCLUDE or EXCLUDE."""
+        return (since is not None and stored.created < since) or self.filter_reason(stored.location) is not None
 
     def is_source(self, stored: StoredObject, since: datetime | None = None) -> bool:
         """Return True if an object is an image that gets a thumbnail, as far as is known without reading it."""

@@ -27,6 +27,7 @@ from service.images.spec import Box, OutputFormat, ThumbnailSpec
 from service.memory import decoding_budget, memory_limit
 from service.naming import RUN, Hour, Layout, is_output, parse_timestamp
 from service.storage.addresses import FolderLocation, check_bucket_name
+from service.storage.globs import Globs
 
 _MAX_IN_FLIGHT = 48
 """More images in flight than this win nothing, measured with storage 40 ms away."""
@@ -115,6 +116,8 @@ class Settings(BaseSettings):
     animated: bool = False
     cache_control: str | None = None
     timestamp: Annotated[str | Hour, NoDecode, PlainValidator(partial(parse_timestamp, field="TIMESTAMP"))] = RUN
+    include: Annotated[Globs | None, NoDecode, PlainValidator(partial(Globs.parse, field="INCLUDE"))] = None
+    exclude: Annotated[Globs | None, NoDecode, PlainValidator(partial(Globs.parse, field="EXCLUDE"))] = None
     image_detection: Annotated[Literal["metadata", "content"], _Lower] = "metadata"
     concurrency: int = Field(default_factory=lambda: min(_MAX_IN_FLIGHT, 24 * (os.cpu_count() or 1)), ge=1, le=1000)
     max_source_bytes: ByteSize = Field(ByteSize(64 * 1024 * 1024), ge=1)
@@ -160,8 +163,10 @@ class Settings(BaseSettings):
     def output_fingerprint(self) -> str:
         """The settings that shape the output, as text: a run with others is another run."""
         specs = ", ".join(map(str, self.specs))
+        filters = (("including", self.include), ("excluding", self.exclude))
+        filtered = "".join(f" {word} {globs.text}" for word, globs in filters if globs)
         return (
-            f"images of {self.input_folder} by {self.image_detection} "
+            f"images of {self.input_folder} by {self.image_detection}{filtered} "
             f"to gs://{self.destination_bucket} {self.output_layout}: {specs}"
         )
 

@@ -83,7 +83,7 @@ class Thumbnailer:
             RetryLater: it may work when the event is delivered again.
         """
         source = event.location
-        if reason := self._selection.name_exclusion_reason(source):
+        if reason := self._selection.name_exclusion_reason(source) or self._selection.filter_reason(source):
             return Outcome.ignored(source, reason)
         try:
             stored = event.resource or self._store.stat(source, event.generation)

@@ -1,9 +1,12 @@
+from datetime import timedelta
+
 import pytest
 
 from service.naming import SOURCE_KEY
 from service.selection import Selection
 from service.storage.addresses import FolderLocation, ObjectLocation
 from service.storage.base import StoredObject
+from service.storage.globs import Globs
 from tests.support.memory_store import EPOCH
 
 SELECTION = Selection(FolderLocation("photos", "in/"), "thumbs")
@@ -91,3 +94,34 @@ def test_an_output_is_known_by_its_name_alone_in_the_output_bucket(name: str) ->
 def test_a_folder_that_looks_like_an_hour_is_a_source_where_output_goes_to_another_bucket() -> None:
     elsewhere = Selection(FolderLocation("photos"), "thumbs")
     assert elsewhere.exclusion_reason(stored("20251203T15Z/x.jpg")) is None
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "name", "reason"),
+    [
+        (None, "**/@eaDir/**,**/.thumbnails/**,**/*_200x200.*", "in/a/x.jpg", None),
+        (None, "**/@eaDir/**,**/.thumbnails/**,**/*_200x200.*", "in/a/@eaDir/x.jpg", "EXCLUDE"),
+        (None, "**/@eaDir/**,**/.thumbnails/**,**/*_200x200.*", "in/.thumbnails/x.jpg", "EXCLUDE"),
+        (None, "**/@eaDir/**,**/.thumbnails/**,**/*_200x200.*", "in/x_200x200.jpg", "EXCLUDE"),
+        ("public/**", None, "in/public/x.jpg", None),
+        ("public/**", None, "in/private/x.jpg", "INCLUDE"),
+        ("in/**", None, "in/x.jpg", "INCLUDE"),
+        ("public/**", "**/old/**", "in/public/old/x.jpg", "EXCLUDE"),
+        ("*.{jpg,png}", None, "in/a b %.png", None),
+    ],
+)
+def test_include_and_exclude_are_about_the_name_below_the_folder(
+    include: str | None, exclude: str | None, name: str, reason: str | None
+) -> None:
+    selection = Selection(
+        SELECTION.fence,
+        SELECTION.output_bucket,
+        include=Globs.parse(include, "INCLUDE") if include else None,
+        exclude=Globs.parse(exclude, "EXCLUDE") if exclude else None,
+    )
+    given = stored(name)
+    said = selection.filter_reason(given.location)
+    assert said is None if reason is None else said and reason in said
+    assert selection.leaves_out(given, None) == bool(reason)
+    assert selection.leaves_out(given, EPOCH + timedelta(hours=1))
+    assert selection.is_source(given) == (reason is None)

@@ -93,6 +93,10 @@ def test_values_are_read_in_the_ways_people_write_them(monkeypatch: pytest.Monke
         ("ANIMATED", "sometimes"),
         ("IMAGE_DETECTION", "guess"),
         ("MEMORY_BUDGET", "0"),
+        ("INCLUDE", "**/*.jpg,[a-"),
+        ("INCLUDE", "a,,b"),
+        ("EXCLUDE", "{a,b"),
+        ("EXCLUDE", "**/[z-a]*"),
         ("PRICES", "cheap"),
         ("PRICES", '{"class_c": 1}'),
     ],
@@ -105,6 +109,21 @@ def test_a_wrong_value_is_refused_with_its_name_and_itself(
     (line,) = str(caught.value).splitlines()
     assert line.startswith(f"{name}: ")
     assert value.lower() in line.lower()
+
+
+def test_the_glob_that_is_wrong_among_others_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(WrongSettings, match=r"^EXCLUDE: '\*\*/a/\*\*, \[b' has the glob '\[b', which "):
+        load(monkeypatch, EXCLUDE="**/a/**, [b")
+
+
+def test_globs_shape_the_output_and_no_globs_leave_it_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = load(monkeypatch, INCLUDE="").output_fingerprint
+    assert "cluding" not in plain
+    included = load(monkeypatch, INCLUDE="*.jpg").output_fingerprint
+    both = load(monkeypatch, EXCLUDE="*.jpg").output_fingerprint
+    monkeypatch.delenv("INCLUDE")
+    excluded = load_settings().output_fingerprint
+    assert len({plain, included, excluded, both}) == 4
 
 
 def test_all_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,9 @@ class RunRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    input_folder: str | None = Field(None, description="INPUT_FOLDER or a folder inside it, `gs://bucket/some/prefix`.")
+    input_folder: str | None = Field(
+        None, description="A folder inside INPUT_FOLDER, `gs://bucket/some/prefix`. Default: INPUT_FOLDER itself."
+    )
     task_index: int | None = Field(None, description="Which chunk, from 0. Default: CLOUD_RUN_TASK_INDEX.")
     task_count: int | None = Field(None, description="Of how many chunks. Default: CLOUD_RUN_TASK_COUNT.")
     timestamp: str | None = Field(
@@ -73,9 +75,13 @@ class RunRequest(BaseModel):
     since: str | None = Field(
         None, description="Only images created since then: a time (RFC 3339), or an age such as `36h` or `7d`."
     )
-    run_id: str | None = Field(None, description="A name for the run, the same for all of its tasks.")
-    overwrite: bool = Field(default=False, description="Make again what is there already.")
-    dry_run: bool = Field(default=False, description="List and count; read no image and write nothing.")
+    run_id: str | None = Field(
+        None, description="A name for the run, the same for all of its tasks. Default: CLOUD_RUN_EXECUTION."
+    )
+    overwrite: bool = Field(default=False, description="Make again what is there already. Default: false.")
+    dry_run: bool = Field(
+        default=False, description="List, count and estimate; read no image and write nothing. Default: false."
+    )
 
 
 @dataclass(frozen=True, slots=True)

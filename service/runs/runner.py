@@ -231,6 +231,8 @@ def log_summary(report: Report) -> None:
         attempt=report.params.attempt,
         **snapshot.model_dump(exclude={*GROWING_FIELDS, "estimate"}, exclude_none=True),
     )
+    if snapshot.left_out and not snapshot.discovered and not report.params.since:
+        log.warning("INCLUDE and EXCLUDE leave out every image", left_out=snapshot.left_out)
 
 
 def _objects_of_chunk(params: RunParameters, service: Service, start: Start, plan: Plan) -> Iterator[StoredObject]:

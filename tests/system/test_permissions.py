@@ -15,7 +15,7 @@ from service.bootstrap import Service, build
 from service.demo.network import local_client
 from service.demo.storage import upload
 from service.job import run as run_job
-from service.runs.request import RunRequest
+from service.runs.request import RunParameters, RunRequest
 from service.settings import Settings
 from tests.conftest import Serve
 from tests.support.pictures import jpeg
@@ -109,7 +109,7 @@ class World:
         folder = f"gs://{self.bucket}/{self.folder}"
         service = build(Settings.model_validate({"input_folder": folder, "cloud_run_execution": f"job-{self.number}"}))
         try:
-            return asyncio.run(run_job(RunRequest(), service)) == 0
+            return asyncio.run(run_job(RunParameters.of(RunRequest(), service.settings), service)) == 0
         finally:
             service.close()
 

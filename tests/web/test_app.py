@@ -143,6 +143,13 @@ class TestRun:
             ('{"timestamp": "today"}', "timestamp", "today"),
             ('{"run_id": "a/b"}', "run_id", "a/b"),
             ('{"dry_run": "yes"}', "dry_run", "yes"),
+            ('{"dry_run": 1}', "dry_run", "1"),
+            ('{"overwrite": "true"}', "overwrite", "true"),
+            ('{"timestamp": 2025}', "timestamp", "2025"),
+            ('{"since": 5}', "since", "5"),
+            ('{"since": "yesterday"}', "since", "yesterday"),
+            ('{"run_id": 7}', "run_id", "7"),
+            ('{"task_count": 4.0}', "task_count", "4.0"),
             ('{"run_id": ""}', "run_id", "''"),
             ("{not json", "body", "{not json"),
             ("[]", "body", "[]"),
@@ -570,6 +577,21 @@ class TestEvents:
         assert (answer.status_code, answer.json()["outcome"]) == (200, "ignored")
         assert reason in answer.json()["reason"]
         assert not proxy.requests
+
+    def test_what_include_and_exclude_leave_out_is_ignored_unasked(
+        self, serve: Serve, put: Put, proxy: Proxy, bucket: str
+    ) -> None:
+        client, _ = serve(include="**/*.{jpg,png}", exclude="**/@eaDir/**")
+        for name, reason in (("in/x.gif", "INCLUDE"), ("in/a b/@eaDir/é.jpg", "EXCLUDE"), ("in/100%.png", None)):
+            resource = put(name, SMALL)
+            proxy.requests.clear()
+            answer = deliver(client, resource)
+            assert answer.status_code == 200
+            assert answer.json()["outcome"] == ("ignored" if reason else "created")
+            assert (reason or "") in answer.json().get("reason", "")
+            assert bool(proxy.requests) == (reason is None)
+        notification = {"eventType": "OBJECT_FINALIZE", "bucketId": bucket, "objectId": "in/y.gif"}
+        assert push(client, attributes=notification).json()["outcome"] == "ignored"
 
     def test_the_event_of_our_own_thumbnail_is_ignored_unread(
         self, serve: Serve, put: Put, proxy: Proxy, bucket: str
