@@ -14,8 +14,8 @@ from service.settings import Prices
 
 _MEBIBYTE = 1024 * 1024
 _LISTING_PAGE = 1000
-_BOOKKEEPING_WRITES = 4
-"""Of a short run: the plan, and the report at its start, on its way and at its end."""
+_BOOKKEEPING_WRITES = 5
+"""Of a short run: the plan, the manifest, and the report at its start, on its way and at its end."""
 _BOOKKEEPING_READS = 3
 
 _SECONDS_PER_IMAGE = 0.004
@@ -48,13 +48,16 @@ class Estimate(BaseModel):
     prices: Prices = Field(description="That it was computed with. The setting PRICES changes them.")
 
 
-def estimate(by_type: Mapping[str, OfType], *, listed: int, outputs: int, prices: Prices) -> Estimate:
-    """Estimate what `outputs` thumbnails of each source take, if `listed` objects, images or not, have to be listed."""
+def estimate(by_type: Mapping[str, OfType], *, listed: int, outputs: int, prices: Prices, renamed: int = 0) -> Estimate:
+    """Estimate what `outputs` thumbnails of each source take, if `listed` objects, images or not, have to be listed.
+
+    A renamed image tries a name that is taken, and looks at that name and at its own.
+    """
     images = sum(of_type.images for of_type in by_type.values())
     # Once to plan, once to work.
     listings = 2 * -(-listed // _LISTING_PAGE)
-    class_a = images * outputs + listings + _BOOKKEEPING_WRITES
-    class_b = images + _BOOKKEEPING_READS
+    class_a = (images + renamed) * outputs + listings + _BOOKKEEPING_WRITES
+    class_b = images + 2 * renamed * outputs + _BOOKKEEPING_READS
     vcpu_seconds = sum(
         of_type.images * _SECONDS_PER_IMAGE
         + of_type.bytes / _MEBIBYTE * SECONDS_PER_MIB.get(content_type, DEFAULT_SECONDS_PER_MIB)

@@ -83,7 +83,9 @@ class Counts(BaseModel):
     skipped: int = Field(0, description="An up-to-date thumbnail is there.")
     rejected: int = Field(0, description="Will never work.")
     failed: int = Field(0, description="May work later.")
-    renamed: int = Field(0, description="Of those made, the ones with a suffix to the name.")
+    renamed: int = Field(
+        0, description="Of those made, the ones with a suffix to the name; in a dry run, as far as the listing shows."
+    )
     passed_over: int = Field(0, description="Objects in the folder that are no images.")
     left_out: int = Field(0, description="Images that INCLUDE, EXCLUDE or `since` leave out.")
     bytes_read: int = 0
@@ -218,7 +220,11 @@ class Report:
                 listed = report.assigned + report.passed_over
                 settings = self._settings
                 report.estimate = estimate(
-                    self._to_make, listed=listed, outputs=len(settings.specs), prices=settings.prices
+                    self._to_make,
+                    listed=listed,
+                    renamed=report.renamed,
+                    outputs=len(settings.specs),
+                    prices=settings.prices,
                 )
         plan = self.plan
         hour = plan.hour if plan else self.params.hour

@@ -25,16 +25,17 @@ from service.errors import (
     ShuttingDown,
     StorageRefused,
 )
-from service.outcome import Outcome, Result
+from service.naming import Hour
+from service.outcome import Outcome, Result, StoredThumbnail
 from service.process import POLL_SECONDS, Stop
-from service.runs.existing import ExistingThumbnails, Work, missing
+from service.runs.existing import BATCH, ExistingThumbnails, Work, missing
 from service.runs.lease import Lease
 from service.runs.manifest import Manifest
 from service.runs.plan import Plan, obtain_plan, read_plan
 from service.runs.report import GROWING_FIELDS, Attempt, Report, State, TaskReport
 from service.runs.reporter import Reporter, previous_report
 from service.runs.request import RunParameters
-from service.storage.addresses import ALL_NAMES, NameRange
+from service.storage.addresses import ALL_NAMES, NameRange, ObjectLocation
 from service.storage.base import StoredObject
 
 _Item = TypeVar("_Item")
@@ -251,6 +252,8 @@ def _make_thumbnails(
     params: RunParameters, service: Service, existing: ExistingThumbnails, todo: Iterator[Work], report: Report
 ) -> Iterator[tuple[Work, "Future[Outcome]"]]:
     thumbnailer, hour, made_since = service.thumbnailer, existing.hour, existing.made_since
+    names: set[ObjectLocation] = set()
+    """Thumbnails that a dry run would make of the images at hand."""
 
     def process(work: Work) -> Outcome:
         return thumbnailer.process(
@@ -261,7 +264,16 @@ def _make_thumbnails(
         if outcome := thumbnailer.decide(work.source, hour, looks_first=work.looks_first, made_since=made_since):
             return outcome
         report.add_to_estimate(work.source)
-        return Outcome(Result.CREATED, work.source.location)
+        if len(names) >= BATCH:
+            names.clear()
+        source, folder = work.source.location, existing.outputs[0].folder
+        image_hour = hour or Hour.of(work.source.created)
+        name = folder.thumbnail(source, image_hour, "", distinct=False)
+        if name not in names:
+            names.add(name)
+            return Outcome(Result.CREATED, source)
+        variant = StoredThumbnail(folder.thumbnail(source, image_hour, "", distinct=True), 0, 0, 0)
+        return Outcome(Result.CREATED, source, thumbnails=(variant,), renamed=True)
 
     def to_be_asked() -> Iterator[Work]:
         """Estimate the images of which nothing has to be asked; yield the others."""

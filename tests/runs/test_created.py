@@ -193,6 +193,23 @@ def test_a_run_id_with_created_is_refused_to_a_run_of_another_timestamp(
         assert caught.value.field == field
 
 
+def test_a_dry_run_counts_what_renamed_images_cost(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    for folder in "abc":
+        put(store, f"{folder}/x.jpg")
+    put(store, "d/x.jpg", 1)
+    report = finished(created(store, executor, dry_run=True))
+    assert (report.created, report.renamed) == (4, 2)
+    assert report.renames[0].thumbnail.startswith("gs://photos/20251203T15Z/x~")
+    plain = MemoryStore("photos")
+    for folder in "abcd":
+        put(plain, f"{folder}/{folder}.jpg")
+    other = finished(created(plain, executor, dry_run=True))
+    assert report.estimate
+    assert other.estimate
+    assert report.estimate.class_a_requests == other.estimate.class_a_requests + 2
+    assert report.estimate.class_b_requests == other.estimate.class_b_requests + 2 * 2
+
+
 class TestSince:
     def test_only_images_created_since_then_are_looked_at_and_the_others_are_counted(
         self, store: MemoryStore, executor: ThreadPoolExecutor

@@ -1,5 +1,6 @@
 """The tasks of a job killed at random moments and started again: nothing lost, nothing twice, every picture right."""
 
+import gzip
 import itertools
 import json
 import multiprocessing
@@ -580,6 +581,28 @@ def check(folder: Folder, watch: Watch, tasks: list[Task], status: RunStatus) ->
     if not folder.changes:
         assert status.done == len(folder.versions) == plan["total"]
         assert status.done - status.rejected == len(made)
+        check_manifests(folder, held)
+
+
+def check_manifests(folder: Folder, held: dict[str, dict[str, Any]]) -> None:
+    """See that the manifests of all tasks name every image once, and that every line is true of the bucket."""
+    names = [name for name in held if name.startswith(f"{BOOKKEEPING_FOLDER}{RUN_ID}/manifest/")]
+    assert len(names) == TASKS
+    lines = [
+        json.loads(line) for name in names for line in gzip.decompress(folder.emulator.get(name)).decode().splitlines()
+    ]
+    assert Counter(line["source"] for line in lines) == Counter(f"gs://{BUCKET}/{name}" for name in folder.versions)
+    for line in lines:
+        (version,) = folder.versions[line["source"].removeprefix(f"gs://{BUCKET}/")]
+        assert line["generation"] == version.generation
+        if version.number is None:
+            assert (line["outcome"], line["code"], line["thumbnail"]) == ("rejected", "corrupt_image", None)
+            continue
+        thumbnail = held[line["thumbnail"].removeprefix(f"gs://{BUCKET}/")]
+        assert line["outcome"] in {"created", "skipped"}
+        assert (line["width"], line["height"], line["thumbnail_bytes"]) == (SIDE, SIDE, int(thumbnail["size"]))
+        assert thumbnail["metadata"]["thumbnail-source"] == line["source"]
+        assert int(thumbnail["metadata"]["thumbnail-source-generation"]) == line["generation"]
 
 
 @pytest.mark.timeout(LEASE_SECONDS + 80)
