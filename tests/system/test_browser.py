@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 import pytest
@@ -202,7 +202,7 @@ def test_a_run_is_followed_to_its_end(
 def test_every_page_fits_its_window_in_light_and_in_dark(
     filled: Filled, tab: Open, device: str, width: int, height: int, scheme: str
 ) -> None:
-    client, _ = filled
+    client, service = filled
     reader = tab(client, color_scheme=scheme, viewport={"width": width, "height": height})
     paths = {
         "overview": "/",
@@ -211,6 +211,7 @@ def test_every_page_fits_its_window_in_light_and_in_dark(
         "hours": "/hours",
         "sheet": f"/hours/{HOUR}",
         "search": f"/hours/{HOUR}?search=5",
+        "thumbnails": f"/thumbnails?source={quote(f'{service.settings.input_folder}{HOSTILE}')}",
     }
     for name, path in paths.items():
         page = reader.open(path)
@@ -316,11 +317,16 @@ def test_all_is_reached_with_the_keyboard_alone(filled: Filled, tab: Open) -> No
 
 
 def test_without_scripts_all_but_the_conveniences_work(filled: Filled, put: Put, proxy: Proxy, tab: Open) -> None:
-    client, _ = filled
+    client, service = filled
     reader = tab(client, java_script_enabled=False)
     page = reader.open("/")
     expect(page.locator("pre")).to_have_count(5)
-    expect(page.locator("button")).to_have_count(0)
+    expect(page.locator("pre button")).to_have_count(0)
+    page.get_by_label("Address of an image").fill(f"{service.settings.input_folder}photo 07.jpg")
+    page.get_by_role("button", name="Find its thumbnails").click()
+    expect(page.locator(".sheet li")).to_have_count(1)
+    assert loaded(page) == [100]
+    page.goto(f"{client.base_url}/")
     page.get_by_role("link", name=HOUR).click()
     expect(page.locator(".sheet li")).to_have_count(61)
     page.get_by_label("Search by name").fill("photo 2")
@@ -370,7 +376,7 @@ def test_the_api_is_documented_and_called_without_another_host(
 ) -> None:
     client, _ = filled
     page = tab(client, viewport={"width": width, "height": 900}).open("/docs")
-    expect(page.locator(".opblock")).to_have_count(5)
+    expect(page.locator(".opblock")).to_have_count(6)
     page.locator(".opblock", has_text="/runs/{run_id}").click()
     page.get_by_role("button", name="Try it out").click()
     page.get_by_placeholder("run_id").fill("first")
