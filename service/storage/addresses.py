@@ -55,7 +55,11 @@ class FolderLocation:
             raise InvalidValue(field, text, f"has the bucket {bucket!r}, which {_NO_BUCKET}")
         if prefix and not prefix.endswith("/"):
             prefix += "/"
-        if len(prefix.encode()) > MAX_NAME_BYTES:
+        try:
+            size = len(prefix.encode())
+        except UnicodeEncodeError:
+            raise InvalidValue(field, text, "is not text in UTF-8") from None
+        if size > MAX_NAME_BYTES:
             raise InvalidValue(field, text, f"is longer than the {MAX_NAME_BYTES} bytes that a name may have")
         return cls(bucket, prefix)
 
