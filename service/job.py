@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from structlog.contextvars import bind_contextvars
 
 from service.bootstrap import Service, build
-from service.errors import ServiceError
+from service.errors import InvalidValue, ServiceError
 from service.process import DONE, POLL_SECONDS, TRY_AGAIN, WRONG_SETTINGS, begin, exit_status_of, leave
 from service.runs import supervisor
 from service.runs.report import Report, RunReport
@@ -74,7 +74,7 @@ def parse_options(arguments: Sequence[str]) -> RunRequest:
         return RunRequest.model_validate_strings(options)
     except ValidationError as error:
         wrong = error.errors()[0]
-        parser.error(f"{_option(str(wrong['loc'][0]))}: {wrong['input']!r}: {wrong['msg']}")
+        parser.error(str(InvalidValue(_option(str(wrong["loc"][0])), wrong["input"], f"is wrong: {wrong['msg']}")))
 
 
 def _option(field: str) -> str:

@@ -32,7 +32,11 @@ def _split(text: str, field: str, expected: str, end: str = "") -> tuple[str, st
         raise InvalidValue(field, text, f"has the bucket {bucket!r}, which {_NO_BUCKET}")
     if name and not name.endswith(end):
         name += end
-    if len(name.encode()) > MAX_NAME_BYTES:
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise InvalidValue(field, text, "is not text in UTF-8") from None
+    if size > MAX_NAME_BYTES:
         raise InvalidValue(field, text, f"is longer than the {MAX_NAME_BYTES} bytes that a name may have")
     return bucket, name
 

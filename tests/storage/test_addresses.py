@@ -36,7 +36,7 @@ def test_a_folder_is_read_with_or_without_its_slash(text: str, bucket: str, pref
 
 @pytest.mark.parametrize(
     "text", ["", "photos", "/photos", "s3://photos", "gs:/photos", "gs://", "gs:///x", "gs://ab", "gs://Photos", "xgs://photos",
-             "gs://photos/" + "x" * 1024]
+             "gs://photos/" + "x" * 1024, "gs://photos/\udcff"]
 )  # fmt: skip
 def test_what_is_no_folder_is_refused_with_the_field_and_the_value(text: str) -> None:
     with pytest.raises(InvalidValue) as caught:
