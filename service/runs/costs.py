@@ -14,8 +14,8 @@ from service.settings import Prices
 
 _MEBIBYTE = 1024 * 1024
 _LISTING_PAGE = 1000
-_BOOKKEEPING_WRITES = 4
-"""Of a short run: the plan, and the report at its start, on its way and at its end."""
+_BOOKKEEPING_WRITES = 5
+"""Of a short run: the plan, the manifest, and the report at its start, on its way and at its end."""
 _BOOKKEEPING_READS = 3
 
 _SECONDS_PER_IMAGE = 0.004
