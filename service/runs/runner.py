@@ -54,8 +54,7 @@ class Start:
     lease: Lease | None = None
     """Of a run of many tasks that has no plan yet."""
     objects: Iterator[StoredObject] | None = None
-    """A listing that has begun: of the task's own range if there is a plan, else of the whole folder. None if another
-    task holds the lease."""
+    """A listing that has begun: of the task's range, or of the folder if there is no plan; None without the lease."""
 
 
 def preflight(params: RunParameters, service: Service, report: Report) -> Start | None:

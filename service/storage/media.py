@@ -122,7 +122,9 @@ class MediaClient:
         path = f"/upload/storage/v1/b/{bucket}/o?uploadType=resumable"
         headers = {"content-type": "application/json; charset=UTF-8"}
         response = self._retry(self._request)("POST", path, headers, json.dumps(resource).encode())
-        session = urlsplit(response.headers["location"])
+        if not (location := response.headers.get("location")):
+            raise ProtocolError("storage has begun an upload and does not say where")
+        session = urlsplit(location)
         return f"{session.path}?{session.query}"
 
     def continue_upload(self, session: str, data: bytes, start: int, *, checksum: int | None = None) -> None:

@@ -227,6 +227,12 @@ def test_an_upload_that_is_not_finished_leaves_nothing(store: ObjectStore, bucke
     assert store.read(held, 100) == b"first"
 
 
+def test_an_upload_that_begins_nowhere_does_not_begin(cloud: CloudStore, proxy: Proxy, bucket: str) -> None:
+    proxy.fault = lambda *_: 200
+    with pytest.raises(StorageUnavailable, match="does not say where"):
+        cloud.open_upload(ObjectLocation(bucket, "x"), "application/gzip")
+
+
 def test_an_upload_to_a_bucket_that_is_not_there_does_not_begin(store: ObjectStore) -> None:
     with pytest.raises(BucketNotFound, match="no bucket gs://no-such-bucket"):
         store.open_upload(ObjectLocation("no-such-bucket", "x"), "application/gzip")
