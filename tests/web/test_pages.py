@@ -769,7 +769,7 @@ class TestRuns:
         assert (page.one("progress").attributes["max"], page.one("progress").attributes["value"]) == ("1", "1")
 
     def test_that_were_never_planned_have_no_end_in_sight(self, looked: Looked) -> None:
-        looked.store.put("gs://photos/thumbnail-runs/mine/claim.json", b"{}", "application/json")
+        looked.store.put("gs://photos/thumbnail-runs/mine/planning-00000.json", b"{}", "application/json")
         page = looked.page("/runs/mine").html
         assert page.one("article").attributes["data-state"] == "planning"
         assert "max" not in page.one("progress").attributes
@@ -780,7 +780,7 @@ class TestRuns:
             assert [one.text for one in looked.page(target).html.all("td", **{"data-label": "Images"})] == [
                 "not known yet"
             ]
-        looked.store.put("gs://photos/thumbnail-runs/other/claim.json", b"{}", "application/json")
+        looked.store.put("gs://photos/thumbnail-runs/other/planning-00000.json", b"{}", "application/json")
         assert looked.page("/runs/other").html.one("span", id="done").text == "0 images so far"
 
     def test_that_left_something_say_what_to_do(self, looked: Looked) -> None:
