@@ -37,7 +37,7 @@ _STRUCTURED = "application/cloudevents"
 _BATCH = "application/cloudevents-batch"
 _PROTOBUF = "application/protobuf"
 _PUBSUB_HEADERS = "x-goog-pubsub-"
-"""What the headers of a message's metadata begin with (cloud.google.com/pubsub/docs/payload-unwrapping)."""
+"""Prefix of the headers with a message's metadata (cloud.google.com/pubsub/docs/payload-unwrapping)."""
 _ATTRIBUTES = ("eventType", "bucketId", "objectId", "objectGeneration")
 _DATA = "the Pub/Sub message's data"
 _NO_NOTIFICATION = "the Pub/Sub message is no bucket notification: it has no attribute 'eventType'"

@@ -1,4 +1,4 @@
-"""How one image ended, as values: what every door says of it."""
+"""The outcome of one image, as values that every door reports."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

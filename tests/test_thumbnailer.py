@@ -138,7 +138,10 @@ def test_a_second_source_of_one_name_gets_a_name_of_its_own_and_keeps_it(store: 
     outcome = service.process(two, HOUR)
     assert outcome.renamed
     assert outcome.result is Result.CREATED
+    store.calls.clear()
     assert service.process(two, HOUR).result is Result.SKIPPED
+    # It looks at its own name before it would write there: one refused write, not two.
+    assert (store.calls["write"], store.calls["stat"]) == (1, 2)
     assert service.process(one, HOUR).result is Result.SKIPPED
     names = store.names("photos", "20251203T15Z/")
     assert len(names) == 2

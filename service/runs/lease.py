@@ -13,7 +13,7 @@ from service.storage.addresses import FolderLocation, ObjectLocation
 from service.storage.base import ObjectStore
 
 LEASE_SECONDS = 30.0
-"""How long a lease holds. It is renewed several times within that."""
+"""Seconds that a lease holds. It is renewed several times within them."""
 
 HOLDER_KEY = "holder"
 

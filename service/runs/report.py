@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from service.runs.plan import Plan
 
 LIST_LIMIT = 100
-"""How many rejections, failures and renamed thumbnails a report names; the counts are always whole."""
+"""Rejections, failures and renamed thumbnails that a report names at most; the counts are always whole."""
 
 
 class State(StrEnum):

@@ -4,14 +4,11 @@ A pipeline that pulls: images are listed as they are worked on, and no memory gr
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, Executor, Future
+from collections.abc import Iterable, Iterator
+from concurrent.futures import CancelledError, Future
 from contextlib import nullcontext
-from contextvars import copy_context
 from dataclasses import dataclass
 from itertools import chain, islice
-from queue import Empty, SimpleQueue
-from typing import TypeVar
 
 import structlog
 
@@ -27,7 +24,8 @@ from service.errors import (
 )
 from service.naming import Hour
 from service.outcome import Outcome, Result, StoredThumbnail
-from service.process import POLL_SECONDS, Stop
+from service.process import Stop
+from service.runs.bounded import map_bounded
 from service.runs.existing import BATCH, ExistingThumbnails, Work, missing
 from service.runs.lease import Lease
 from service.runs.manifest import Manifest
@@ -37,9 +35,6 @@ from service.runs.reporter import Reporter, previous_report
 from service.runs.request import RunParameters
 from service.storage.addresses import ALL_NAMES, NameRange, ObjectLocation
 from service.storage.base import StoredObject
-
-_Item = TypeVar("_Item")
-_Made = TypeVar("_Made")
 
 log = structlog.get_logger()
 
@@ -115,8 +110,8 @@ def run_task(params: RunParameters, service: Service, start: Start, report: Repo
             )
             # A run that begins in an empty hour has nothing to look up, which saves a dry run most of its time.
             looks_up = not attempt.starts_over and (start.plan or not existing.is_empty())
-            todo = missing(images, existing if looks_up else None, settle)
-            for work, future in _make_thumbnails(params, service, existing, todo, report):
+            work_items = missing(images, existing if looks_up else None, settle)
+            for work, future in _make_thumbnails(params, service, existing, work_items, report):
                 settle(_outcome_of(work.source, future))
             if manifest:
                 manifest.finish()
@@ -153,74 +148,6 @@ def list_images(
     report.listed_all = True
 
 
-def map_bounded(
-    executor: Executor,
-    call: Callable[[_Item], _Made],
-    items: Iterable[_Item],
-    *,
-    limit: int,
-    stop: Stop,
-    grace_seconds: float,
-) -> Iterator[tuple[_Item, "Future[_Made]"]]:
-    """Call with each item on the executor, at most `limit` at once; yield each item with its future, as it ends.
-
-    Once it is to stop, or the executor is shut down, the next item fails with ShuttingDown, and so do the items in
-    flight that have not ended `grace_seconds` later. If the iterator of items raises, the items in flight are yielded
-    before the exception is raised.
-    """
-    in_flight: dict[Future[_Made], _Item] = {}
-    ended = SimpleQueue[Future[_Made]]()
-    failure: Exception | None = None
-    try:
-        for item in items:
-            try:
-                future = _submit(executor, call, item, stop)
-            except ShuttingDown as error:
-                yield item, _failed(error)
-                break
-            in_flight[future] = item
-            future.add_done_callback(ended.put)
-            while len(in_flight) >= limit or not ended.empty():
-                yield from _next_ended(ended, in_flight, stop, grace_seconds)
-    except Exception as error:  # noqa: BLE001 - raised again once all items in flight have ended
-        failure = error
-    while in_flight:
-        yield from _next_ended(ended, in_flight, stop, grace_seconds)
-    if failure:
-        raise failure
-
-
-def _next_ended(
-    ended: "SimpleQueue[Future[_Made]]", in_flight: "dict[Future[_Made], _Item]", stop: Stop, grace_seconds: float
-) -> Iterator[tuple[_Item, "Future[_Made]"]]:
-    """Yield the next item that ends, if one does soon; all of them, failed, if they had their time."""
-    try:
-        future = ended.get(timeout=POLL_SECONDS)
-    except Empty:
-        if stop.is_set_for(grace_seconds):
-            error = ShuttingDown(f"it was not done {grace_seconds:g} s after the run was stopped")
-            while in_flight:
-                yield in_flight.popitem()[1], _failed(error)
-    else:
-        if future in in_flight:  # Else it was given up, and that was told.
-            yield in_flight.pop(future), future
-
-
-def _submit(executor: Executor, call: Callable[[_Item], _Made], item: _Item, stop: Stop) -> "Future[_Made]":
-    stop.raise_if_set("the run was stopped before this image and those after it")
-    try:
-        # The lines of the log that an item causes say whose they are.
-        return executor.submit(copy_context().run, call, item)
-    except RuntimeError:  # The executor was shut down.
-        raise ShuttingDown("the process ended before this image and those after it") from None
-
-
-def _failed(error: Exception) -> "Future[_Made]":
-    future: Future[_Made] = Future()
-    future.set_exception(error)
-    return future
-
-
 def log_summary(report: Report) -> None:
     """Log one line with all counts, once the run is over."""
     snapshot = report.snapshot()
@@ -248,7 +175,7 @@ def _list_range(params: RunParameters, service: Service, names: NameRange) -> It
 
 
 def _make_thumbnails(
-    params: RunParameters, service: Service, existing: ExistingThumbnails, todo: Iterator[Work], report: Report
+    params: RunParameters, service: Service, existing: ExistingThumbnails, work_items: Iterator[Work], report: Report
 ) -> Iterator[tuple[Work, "Future[Outcome]"]]:
     thumbnailer, hour, made_since = service.thumbnailer, existing.hour, existing.made_since
     names: set[ObjectLocation] = set()
@@ -276,7 +203,7 @@ def _make_thumbnails(
 
     def to_be_asked() -> Iterator[Work]:
         """Estimate the images of which nothing has to be asked; yield the others."""
-        for work in todo:
+        for work in work_items:
             if work.looks_first or service.selection.needs_sniffing(work.source):
                 yield work
             else:
@@ -285,7 +212,7 @@ def _make_thumbnails(
     return map_bounded(
         service.executor,
         estimate if params.dry_run else process,
-        to_be_asked() if params.dry_run else todo,
+        to_be_asked() if params.dry_run else work_items,
         limit=service.settings.concurrency,
         stop=existing.stop,
         grace_seconds=service.shutdown.images,

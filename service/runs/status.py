@@ -1,4 +1,4 @@
-"""How far runs are, read back from the plans and reports that their tasks keep in storage.
+"""The progress of runs, read back from the plans and reports that their tasks keep in storage.
 
 A run of ten thousand tasks is ten listings, since each report carries its figures as metadata. Reports themselves are
 read only for rejections and failures, and only so many.

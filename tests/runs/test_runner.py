@@ -16,10 +16,10 @@ from service.errors import (
     StorageUnavailable,
 )
 from service.process import Stop
+from service.runs.bounded import map_bounded
 from service.runs.existing import BATCH
 from service.runs.report import LIST_LIMIT
 from service.runs.request import RunRequest
-from service.runs.runner import map_bounded
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange
 from service.storage.base import StoredObject
 from tests.support.assembly import Task, finished, make_service

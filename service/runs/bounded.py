@@ -1,0 +1,81 @@
+"""A bounded number of calls at once, on an executor that the whole process shares."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from contextvars import copy_context
+from queue import Empty, SimpleQueue
+from typing import TypeVar
+
+from service.errors import ShuttingDown
+from service.process import POLL_SECONDS, Stop
+
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
+
+
+def map_bounded(
+    executor: Executor,
+    call: Callable[[_Item], _Made],
+    items: Iterable[_Item],
+    *,
+    limit: int,
+    stop: Stop,
+    grace_seconds: float,
+) -> Iterator[tuple[_Item, "Future[_Made]"]]:
+    """Call with each item on the executor, at most `limit` at once; yield each item with its future, as it ends.
+
+    Once it is to stop, or the executor is shut down, the next item fails with ShuttingDown, and so do the items in
+    flight that have not ended `grace_seconds` later. If the iterator of items raises, the items in flight are yielded
+    before the exception is raised.
+    """
+    in_flight: dict[Future[_Made], _Item] = {}
+    ended = SimpleQueue[Future[_Made]]()
+    failure: Exception | None = None
+    try:
+        for item in items:
+            try:
+                future = _submit(executor, call, item, stop)
+            except ShuttingDown as error:
+                yield item, _failed(error)
+                break
+            in_flight[future] = item
+            future.add_done_callback(ended.put)
+            while len(in_flight) >= limit or not ended.empty():
+                yield from _next_ended(ended, in_flight, stop, grace_seconds)
+    except Exception as error:  # noqa: BLE001 - raised again once all items in flight have ended
+        failure = error
+    while in_flight:
+        yield from _next_ended(ended, in_flight, stop, grace_seconds)
+    if failure:
+        raise failure
+
+
+def _next_ended(
+    ended: "SimpleQueue[Future[_Made]]", in_flight: "dict[Future[_Made], _Item]", stop: Stop, grace_seconds: float
+) -> Iterator[tuple[_Item, "Future[_Made]"]]:
+    """Yield the next item that ends, if one does soon; all of them, failed, if they had their time."""
+    try:
+        future = ended.get(timeout=POLL_SECONDS)
+    except Empty:
+        if stop.is_set_for(grace_seconds):
+            error = ShuttingDown(f"it was not done {grace_seconds:g} s after the run was stopped")
+            while in_flight:
+                yield in_flight.popitem()[1], _failed(error)
+    else:
+        if future in in_flight:  # Else it was given up, and that was told.
+            yield in_flight.pop(future), future
+
+
+def _submit(executor: Executor, call: Callable[[_Item], _Made], item: _Item, stop: Stop) -> "Future[_Made]":
+    stop.raise_if_set("the run was stopped before this image and those after it")
+    try:
+        # The lines of the log that an item causes say whose they are.
+        return executor.submit(copy_context().run, call, item)
+    except RuntimeError:  # The executor was shut down.
+        raise ShuttingDown("the process ended before this image and those after it") from None
+
+
+def _failed(error: Exception) -> "Future[_Made]":
+    future: Future[_Made] = Future()
+    future.set_exception(error)
+    return future
