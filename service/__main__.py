@@ -25,7 +25,7 @@ class _Server(uvicorn.Server):
         self.app = DeferredApp(self._load)
         config = uvicorn.Config(
             self.app,
-            host="0.0.0.0",  # noqa: S104 - a container is reached from outside of it
+            host="0.0.0.0",  # noqa: S104 - Cloud Run requires this address (container contract)
             port=settings.port,
             lifespan="off",
             log_config=None,
@@ -39,8 +39,8 @@ class _Server(uvicorn.Server):
         super().__init__(config)
 
     def _load(self) -> Application:
-        from service.bootstrap import build  # noqa: PLC0415 - takes half a second; the port opens first
-        from service.web.app import create_app  # noqa: PLC0415 - takes half a second; the port opens first
+        from service.bootstrap import build  # noqa: PLC0415 - imports the storage client and Pillow, half a second
+        from service.web.app import create_app
 
         service = build(self._settings, stop=self._stop)
         # The rest ends with the process.

@@ -178,11 +178,11 @@ def _from_cloud_event(attributes: Mapping[str, Any], data: object) -> ObjectFina
     return decode_data(_json(data, "the CloudEvent's data") if isinstance(data, str | bytes) else data)
 
 
-def _from_resource(data: Any) -> ObjectFinalized:  # noqa: ANN401 - any JSON
+def _from_resource(data: object) -> ObjectFinalized:
     named = _validated(_ObjectName, data, "the event does not name an object")
     resource = None
     # An event without a size does not tell that the object is empty.
-    if "size" in data:
+    if isinstance(data, Mapping) and "size" in data:
         with suppress(KeyError, TypeError, ValueError, OverflowError):
             complete = StoredObject.from_resource(named.bucket, data)
             resource = replace(complete, created=complete.created.astimezone(UTC))
@@ -242,9 +242,10 @@ def _base64(text: object, what: str) -> bytes:
         raise UnusableEvent(f"{what} is no base64: {error}") from error
 
 
-def _json(text: str | bytes, what: str) -> Any:  # noqa: ANN401 - any JSON
+def _json(text: str | bytes, what: str) -> object:
     # Refuses escaped lone surrogates: no object's name has them, and no answer could carry them.
     try:
-        return from_json(text)
+        value: object = from_json(text)
     except ValueError as error:
         raise UnusableEvent(f"{what} is no JSON: {error}") from error
+    return value

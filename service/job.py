@@ -146,8 +146,8 @@ def progress_bar() -> Iterator[Show]:
     if not sys.stderr.isatty():
         yield lambda *_, **__: None
         return
-    from tqdm import tqdm  # noqa: PLC0415 - needed by nobody but a terminal
-    from tqdm.contrib.logging import logging_redirect_tqdm  # noqa: PLC0415
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
 
     class Bar(tqdm):  # type: ignore[type-arg]  # not generic when the program runs
         monitor_interval = 0

@@ -77,7 +77,7 @@ def parse_timestamp(text: str, field: str) -> str | Hour:
 
 
 class Layout(StrEnum):
-    """How much of the source's path the thumbnail's name keeps."""
+    """Part of the source's path that the thumbnail's name keeps."""
 
     FLAT = "flat"
     """The file name."""

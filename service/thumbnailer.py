@@ -1,14 +1,12 @@
 """One image, from its source to its thumbnails: what all three doors share.
 
-Reads once, decodes once, writes once for each size. Never looks first: asks what is at a thumbnail's name only when a
-write finds the name taken.
+Reads once, decodes once, writes once for each size.
 """
 
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
-from enum import Enum, auto
 from functools import partial
 from threading import BoundedSemaphore
 
@@ -17,10 +15,7 @@ import structlog
 from service.errors import (
     EmptyObject,
     ImageRejected,
-    NameTaken,
-    NoFreeName,
     ObjectNotFound,
-    PermissionMissing,
     PictureTooLarge,
     SourceGone,
     SourceTooLarge,
@@ -28,34 +23,23 @@ from service.errors import (
 )
 from service.events import ObjectFinalized
 from service.images.decode import HEAD_BYTES, looks_like_image
-from service.images.thumbnail import Thumbnail, make_thumbnails
+from service.images.thumbnail import make_thumbnails
 from service.lookup import Output, find_existing
 from service.memory import Budget
-from service.naming import GENERATION_KEY, SIZE_KEY, SOURCE_KEY, SPEC_KEY, Hour, OutputFolder, is_output
-from service.outcome import Outcome, Result, StoredThumbnail
+from service.naming import Hour
+from service.outcome import Outcome, Result
 from service.selection import Selection
 from service.settings import Settings
 from service.storage.addresses import ObjectLocation
 from service.storage.base import ObjectStore, StoredObject
-from service.telemetry.metrics import Metrics, Origin, Stage, Timer, Write
+from service.telemetry.metrics import Metrics, Stage, Timer
+from service.writer import ThumbnailWriter
 
 _MEBIBYTE = 1024 * 1024
-_ATTEMPTS_AT_A_NAME = 4
-"""How often the holder of a taken name is looked at again because it changed meanwhile."""
-_ATTEMPTS_AT_A_SOURCE = 4
-"""How often an image is tried that is replaced between being described and being read."""
+_ATTEMPTS = 4
+"""Reads of one image, which fail if it is replaced between being described and being read."""
 
 log = structlog.get_logger()
-
-
-class _Write(Enum):
-    """The result of writing one thumbnail under one name."""
-
-    WRITTEN = auto()
-    UP_TO_DATE = auto()
-    """The name holds a thumbnail of this generation of the source, or of a newer one."""
-    NAME_TAKEN = auto()
-    """The name holds an object of another source."""
 
 
 class Thumbnailer:
@@ -70,6 +54,7 @@ class Thumbnailer:
         self._selection = selection
         self._settings = settings
         self._metrics = metrics
+        self._writer = ThumbnailWriter(store, settings.cache_control, metrics)
         # Two budgets: an image that waits to be decoded while its source is held never keeps a decoder waiting.
         self._sources = Budget(settings.memory_budget // 2)
         self._decoding = Budget(settings.memory_budget)
@@ -114,7 +99,7 @@ class Thumbnailer:
         Raises:
             RetryLater: it may work later.
         """
-        for _ in range(_ATTEMPTS_AT_A_SOURCE):
+        for _ in range(_ATTEMPTS):
             try:
                 outcome = self.decide(source, hour, looks_first=looks_first, made_since=made_since)
                 return outcome or self._process_once(source, hour, overwrite=overwrite)
@@ -176,24 +161,21 @@ class Thumbnailer:
                     del data
                 with timer.stage(Stage.WRITE):
                     placed = [
-                        self._place(source, hour, output.folder, picture, overwrite=overwrite)
+                        self._writer.place(source, hour, output.folder, picture, overwrite=overwrite)
                         for output, picture in zip(self.outputs, pictures, strict=True)
                     ]
         except ImageRejected as error:
             return self._rejected(source.location, error, source.generation, source.size, bytes_read)
-        written = [picture for picture, (_, write, _) in zip(pictures, placed, strict=True) if write is _Write.WRITTEN]
+        bytes_written = sum(each.bytes_written for each in placed)
         return Outcome(
-            Result.CREATED if written else Result.SKIPPED,
+            Result.CREATED if bytes_written else Result.SKIPPED,
             source.location,
             source.generation,
             source.size,
-            tuple(
-                StoredThumbnail(target, len(picture.data), picture.width, picture.height)
-                for picture, (target, _, _) in zip(pictures, placed, strict=True)
-            ),
-            renamed=any(renamed for _, _, renamed in placed),
+            tuple(each.thumbnail for each in placed),
+            renamed=any(each.renamed for each in placed),
             bytes_read=bytes_read,
-            bytes_written=sum(len(picture.data) for picture in written),
+            bytes_written=bytes_written,
         )
 
     def _bytes_held(self, source: StoredObject) -> int:
@@ -220,95 +202,3 @@ class Thumbnailer:
         return Outcome(
             Result.REJECTED, source, generation, source_bytes, code=code, reason=reason, bytes_read=bytes_read
         )
-
-    def _place(
-        self, source: StoredObject, hour: Hour, folder: OutputFolder, picture: Thumbnail, *, overwrite: bool
-    ) -> tuple[ObjectLocation, _Write, bool]:
-        """Write under the plain name, or under the source's own variant of it if another source holds that.
-
-        Return the name, what became of the write, and if the name is the variant.
-        """
-        for distinct in (False, True):
-            target = folder.thumbnail(source.location, hour, picture.new_extension, distinct=distinct)
-            # An earlier delivery may have renamed it already: a look costs a twelfth of a write.
-            if distinct and not overwrite and self._is_held(source, target, picture):
-                return target, _Write.UP_TO_DATE, True
-            write = self._write(source, target, picture, overwrite=overwrite)
-            if write is not _Write.NAME_TAKEN:
-                return target, write, distinct
-        raise NoFreeName(f"{target} and the plain name are both held by objects of other sources; move them away")
-
-    def _is_held(self, source: StoredObject, target: ObjectLocation, picture: Thumbnail) -> bool:
-        try:
-            return _compare(self._store.stat(target), source, picture) is _Write.UP_TO_DATE
-        except ObjectNotFound:
-            return False
-
-    def _write(self, source: StoredObject, target: ObjectLocation, picture: Thumbnail, *, overwrite: bool) -> _Write:
-        """Write a thumbnail, unless the name holds one as good or newer, or another source's."""
-        if_generation = 0
-        for _ in range(_ATTEMPTS_AT_A_NAME):
-            try:
-                self._put(source, target, picture, if_generation)
-            except (NameTaken, PermissionMissing) as error:
-                # Without the right to replace, storage may say "forbidden" of a name that is taken.
-                if if_generation and isinstance(error, PermissionMissing):
-                    raise
-                try:
-                    holder = self._store.stat(target)
-                except ObjectNotFound:
-                    if isinstance(error, PermissionMissing):
-                        raise error from None
-                    if_generation = 0
-                    continue
-                held = _compare(holder, source, picture)
-                is_newer = _source_generation(holder) > source.generation
-                # What replaced the first holder, be it a lost answer of our own, was made just now.
-                if held is _Write.NAME_TAKEN or (held and (is_newer or not overwrite or if_generation)):
-                    return held
-                if_generation = holder.generation
-            else:
-                self._count_write(source, target, picture, Write.REPLACED if if_generation else Write.CREATED)
-                return _Write.WRITTEN
-        raise StorageUnavailable(f"cannot write {target}: others keep replacing it")
-
-    def _put(self, source: StoredObject, target: ObjectLocation, picture: Thumbnail, if_generation: int) -> None:
-        self._store.write(
-            target,
-            picture.data,
-            content_type=picture.content_type,
-            cache_control=self._settings.cache_control,
-            metadata={
-                SOURCE_KEY: str(source.location),
-                GENERATION_KEY: str(source.generation),
-                SPEC_KEY: str(picture.spec),
-                SIZE_KEY: f"{picture.width}x{picture.height}",
-            },
-            if_generation=if_generation,
-        )
-
-    def _count_write(self, source: StoredObject, target: ObjectLocation, picture: Thumbnail, write: Write) -> None:
-        """Count a write, and say if it is what a loop would write; both guards against a loop came before."""
-        origin = Origin.SMALL if picture.is_whole else Origin.PICTURE
-        location = source.location
-        if SOURCE_KEY in source.metadata or (location.bucket == target.bucket and is_output(location.name)):
-            origin = Origin.OWN
-            log.critical(
-                "a thumbnail was made of the service's own output", source=str(location), thumbnail=str(target)
-            )
-        self._metrics.wrote(len(picture.data), write, origin)
-
-
-def _compare(holder: StoredObject, source: StoredObject, picture: Thumbnail) -> _Write | None:
-    """Return what the holder of a name means to a thumbnail; None if the thumbnail is to replace it."""
-    if holder.metadata.get(SOURCE_KEY) != str(source.location):
-        return _Write.NAME_TAKEN
-    made_from = _source_generation(holder)
-    same = made_from == source.generation and holder.metadata.get(SPEC_KEY) == str(picture.spec)
-    return _Write.UP_TO_DATE if same or made_from > source.generation else None
-
-
-def _source_generation(thumbnail: StoredObject) -> int:
-    """Return the source generation that a thumbnail was made from; 0, older than any, if it does not say."""
-    text = thumbnail.metadata.get(GENERATION_KEY, "")
-    return int(text) if text.isascii() and text.isdigit() else 0

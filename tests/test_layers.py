@@ -17,6 +17,7 @@ ROWS = [
     "naming",
     "selection settings",
     "events process lookup outcome",
+    "writer",
     "thumbnailer",
     "bootstrap",
     "runs",

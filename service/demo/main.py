@@ -20,7 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     with _signals_exit():
         try:
-            from service.demo.tour import show  # noqa: PLC0415 - it needs packages that may be missing
+            # Not at the top: it imports packages that an installation without the demo lacks.
+            from service.demo.tour import show
         except ModuleNotFoundError as error:
             sys.stderr.write(f"demo: {error}. 'uv run demo' installs what the demo needs.\n")
             return 1

@@ -93,7 +93,7 @@ def running(
     with _signals_deferred():
         try:
             with log.open("wb") as output:
-                process = subprocess.Popen(  # noqa: S603 - the callers' own programs
+                process = subprocess.Popen(  # noqa: S603 - a list without a shell, from this package and the tests
                     command,
                     stdin=subprocess.DEVNULL,
                     stdout=output,

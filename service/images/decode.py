@@ -50,6 +50,11 @@ _MAX_TEXT_CHUNK = 8 * 1024 * 1024
 _MAX_SMALL_TILE = 2048 * 2048
 _RAW_PROFILE = "Raw profile type exif"
 """Text chunk with the EXIF of PNG files from before the format had a chunk for it."""
+_COLOR_BOX = re.compile(rb"(.{4})colr(.)..", re.DOTALL)
+_ICC_METHOD = b"\2"
+_ORIENTATIONS = range(1, 9)
+_SEPARATE_PLANES = 2
+"""Value of the TIFF tag PlanarConfiguration."""
 _EMBEDDED_PNG = re.compile(rb"\x89PNG\r\n\x1a\n.{4}IHDR(.{4})(.{4})", re.DOTALL)
 
 _DAMAGE = (
@@ -74,7 +79,7 @@ def pillow_errors_as_rejections(data: bytes, max_pixels: int) -> Iterator[None]:
     except Image.DecompressionBombError as error:
         match = re.search(r"\((\d+) pixels\)", str(error))
         pixels = f"{int(match[1]):,}" if match else "too many"
-        raise PictureTooLarge(f"it has {pixels} pixels and MAX_IMAGE_PIXELS is {max_pixels:,}") from error
+        raise _too_many_pixels(pixels, max_pixels) from error
     except UnidentifiedImageError as error:
         if data[4:12] in _HEIC_SIGNATURES and HEIF.name not in READABLE:
             raise UnsupportedFormat(f"it is a HEIC picture, which needs the extra '{HEIF.extra}' to be read") from error
@@ -83,6 +88,10 @@ def pillow_errors_as_rejections(data: bytes, max_pixels: int) -> Iterator[None]:
         raise UnsupportedFormat(f"the bytes are of none of these formats: {', '.join(READABLE)}") from error
     except _DAMAGE as error:
         raise CorruptImage(f"it cannot be decoded: {str(error) or type(error).__name__}") from error
+
+
+def _too_many_pixels(pixels: str, max_pixels: int) -> PictureTooLarge:
+    return PictureTooLarge(f"it has {pixels} pixels and MAX_IMAGE_PIXELS is {max_pixels:,}")
 
 
 Reading = Callable[[], AbstractContextManager[None]]
@@ -130,7 +139,7 @@ def read_header(data: bytes, max_pixels: int, *, all_frames: bool) -> Header:
     check_structure(data, all_frames=all_frames)
     buffered_samples = check_jpeg(data) if data.startswith(b"\xff\xd8") else 0
     # Pillow refuses above twice this, wherever it meets a size: in headers, frames and embedded files.
-    Image.MAX_IMAGE_PIXELS = max_pixels / 2  # type: ignore[assignment]  # an odd limit has a half
+    Image.MAX_IMAGE_PIXELS = max_pixels / 2  # type: ignore[assignment]  # Pillow compares it only, and a half is exact
     PngImagePlugin.MAX_TEXT_CHUNK = _MAX_TEXT_CHUNK
     PngImagePlugin.MAX_TEXT_MEMORY = 2 * _MAX_TEXT_CHUNK
     picture = Image.open(io.BytesIO(data), formats=READABLE)
@@ -138,7 +147,7 @@ def read_header(data: bytes, max_pixels: int, *, all_frames: bool) -> Header:
     image_format = JPEG if picture.format == "MPO" else FORMATS[picture.format or ""]
     if image_format is WEBP and picture.mode == "RGB" and getattr(picture, "n_frames", 1) > 1:
         # Viewers show an animation's empty canvas as transparent; Pillow asks the file's flags.
-        picture._mode = picture.rawmode = "RGBA"  # type: ignore[attr-defined]  # noqa: SLF001 - no public way
+        picture._mode = picture.rawmode = "RGBA"  # type: ignore[attr-defined]  # noqa: SLF001 - Pillow sets it nowhere else
     return Header(
         picture=picture,
         format=image_format,
@@ -150,7 +159,9 @@ def read_header(data: bytes, max_pixels: int, *, all_frames: bool) -> Header:
         sample_bits=int(str(picture.tile[0].args).partition(";")[2].rstrip("B") or 8) if image_format is PNG else 8,
         buffered_samples=buffered_samples,
         tiff=_read_tiff_layout(picture) if isinstance(picture, TiffImageFile) else TiffLayout(),
-        most_pixels=max(picture.width * picture.height, _embedded_pixels(data) if image_format is ICO else 0),
+        most_pixels=max(
+            picture.width * picture.height, _embedded_pixels(data, max_pixels) if image_format is ICO else 0
+        ),
     )
 
 
@@ -169,21 +180,25 @@ def _check_decoder_speed(picture: ImageFile, size: int) -> None:
         raise CorruptImage(f"it cannot be decoded: {size:,} bytes for {width}x{height} pixels waste time")
 
 
-def _embedded_pixels(data: bytes) -> int:
-    """Return the pixels of the largest PNG in an icon, whose directory may give another size."""
-    sizes = [(int.from_bytes(found[1]), int.from_bytes(found[2])) for found in _EMBEDDED_PNG.finditer(data)]
-    for size in sizes:
-        Image._decompression_bomb_check(size)  # noqa: SLF001 - the check that Pillow leaves out here
-    return max((width * height for width, height in sizes), default=0)
+def _embedded_pixels(data: bytes, max_pixels: int) -> int:
+    """Return the pixels of the largest PNG in an icon, whose directory may give another size.
+
+    Pillow does not limit them.
+    """
+    sizes = (int.from_bytes(found[1]) * int.from_bytes(found[2]) for found in _EMBEDDED_PNG.finditer(data))
+    pixels = max(sizes, default=0)
+    if pixels > max_pixels:
+        raise _too_many_pixels(f"{pixels:,}", max_pixels)
+    return pixels
 
 
 def _jp2_profile(data: bytes) -> bytes | None:
     """Return the ICC profile of a JPEG 2000's color specification box (ISO 15444-1, I.5.3.3), which Pillow ignores."""
     header, _, _ = data.partition(b"jp2c")
-    start = header.find(b"colr")
-    if start < 4 or header[start + 4 : start + 5] != b"\2":  # noqa: PLR2004 - the box begins with its length
+    box = _COLOR_BOX.search(header)
+    if box is None or box[2] != _ICC_METHOD:
         return None
-    return header[start + 7 : start - 4 + int.from_bytes(header[start - 4 : start])]
+    return header[box.end() : box.start() + int.from_bytes(box[1])]
 
 
 def _read_tiff_layout(picture: TiffImageFile) -> TiffLayout:
@@ -216,7 +231,7 @@ def read_orientation(picture: Image.Image) -> int:
         value = exif.get(ExifTags.Base.Orientation, 1)
     except _DAMAGE:
         return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1  # noqa: PLR2004 - as EXIF numbers them
+    return value if isinstance(value, int) and value in _ORIENTATIONS else 1
 
 
 def decode(header: Header, at_least: tuple[int, int], reading: Reading, *, all_frames: bool) -> Iterator[Image.Image]:
@@ -262,7 +277,7 @@ def fills_screen(gif: ImageFile) -> bool:
 def _widen_planes(picture: TiffImageFile) -> None:
     """Read uncompressed planes of 16-bit samples as such; Pillow would take each half of a sample for one of 8 bits."""
     tags = picture.tag_v2
-    is_planar = tags.get(ExifTags.Base.PlanarConfiguration) == 2  # noqa: PLR2004 - as TIFF numbers them
+    is_planar = tags.get(ExifTags.Base.PlanarConfiguration) == _SEPARATE_PLANES
     if not is_planar or set(tags.get(ExifTags.Base.BitsPerSample, (8,))) != {16}:
         return
     suffix = ";16B" if tags.prefix == b"MM" else ";16L"

@@ -10,6 +10,7 @@ from PIL import Image
 
 from service.images.formats import GIF, PNG, Format
 
+_OPAQUE = 255
 _OPAQUE_FROM = 128
 """Least alpha of a pixel that is opaque in a format without half-transparent ones."""
 
@@ -80,7 +81,7 @@ def _index_for_gif(picture: Image.Image) -> Image.Image:
     """Give the picture a palette with at most one transparent entry."""
     if picture.mode == "L":
         return picture
-    if picture.mode == "RGB" or picture.getchannel("A").getextrema()[0] == 255:  # noqa: PLR2004 - opaque
+    if picture.mode == "RGB" or picture.getchannel("A").getextrema()[0] == _OPAQUE:
         return picture.convert("RGB").quantize(256)
     indexed = picture.convert("RGB").quantize(255)
     indexed.paste(255, mask=picture.getchannel("A").point(lambda alpha: 255 * (alpha < _OPAQUE_FROM)))

@@ -18,6 +18,8 @@ from service.images.decode import Header, TiffLayout
 REDUCING_GAP = 2
 """Least ratio of the picture to the thumbnail after the cheap first reduction, on each side."""
 _STRIP_PIXELS = 1_000_000
+_WIDE_BITS = 16
+_WIDE_WHITE = 2**_WIDE_BITS - 1
 _WIDE_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
 
 _Converter = Callable[[Image.Image], Image.Image]
@@ -78,7 +80,7 @@ def _converter(picture: Image.Image, header: Header) -> _Converter | None:
     if picture.mode == "L" and isinstance(key, int):
         # Pillow scales the samples of a PNG of 2 or 4 bits to 8, and not the value that is transparent.
         return _table_converter(range(256), key * (255 // (2**header.sample_bits - 1)))
-    if picture.mode == "RGB" and isinstance(key, tuple) and header.sample_bits == 16:  # noqa: PLR2004 - bits
+    if picture.mode == "RGB" and isinstance(key, tuple) and header.sample_bits == _WIDE_BITS:
         # Of samples of 16 bits Pillow keeps the upper 8, and of the value that is transparent all.
         return partial(_premultiply, transparent=tuple(value >> 8 for value in key))
     if picture.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or key is not None:
@@ -110,11 +112,13 @@ def _table_converter(gray: Sequence[int], transparent: int | None) -> _Converter
 
 def _wide_converter(picture: Image.Image, tiff: TiffLayout, transparent: int | None) -> _Converter:
     """Scale the samples, of one band of 16 or 32 bits, to 8; clipping would make all of a bright picture white."""
-    low, high = (0, 65535) if picture.mode.startswith("I;16") else cast("tuple[float, float]", picture.getextrema())
+    low, high = (
+        (0, _WIDE_WHITE) if picture.mode.startswith("I;16") else cast("tuple[float, float]", picture.getextrema())
+    )
     if low < 0 and picture.mode == "I" and tiff.is_unsigned:
         raise UnsupportedFormat("its samples are unsigned, of 32 bits, and some are too large to be read")
-    if picture.mode != "F" and low >= 0 and high <= 65535:  # noqa: PLR2004 - 16 bits
-        convert = _table_converter([(value + 128) // 257 for value in range(65536)], transparent)
+    if picture.mode != "F" and low >= 0 and high <= _WIDE_WHITE:
+        convert = _table_converter([(value + 128) // 257 for value in range(_WIDE_WHITE + 1)], transparent)
     else:
         # Floating point is from 0 to 1 by convention; else the file's own range is the only one known.
         bottom, top = (0.0, 1.0) if low >= 0 and high <= 1 else (min(low, 0), max(high, 255))

@@ -66,7 +66,8 @@ def check_jpeg(data: bytes) -> float:
             frame, progressive = data[position : position + length], marker in _PROGRESSIVE
         elif marker == _START_OF_SCAN:
             scans += 1
-            of_all_components = len(frame) > 7 and data[position + 2 : position + 3] == frame[7:8]  # noqa: PLR2004
+            # The numbers of components, of which each header begins its list.
+            of_all_components = bool(frame[7:8]) and data[position + 2 : position + 3] == frame[7:8]
             if scans == 1 and of_all_components and not progressive:
                 return 0
         if segments > _MAX_SEGMENTS or scans > _MAX_SCANS:

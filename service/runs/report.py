@@ -75,7 +75,7 @@ class RunIdentity(BaseModel):
 
 
 class Counts(BaseModel):
-    """How far a run is: `assigned = created + skipped + rejected + failed`."""
+    """Progress of a run: `assigned = created + skipped + rejected + failed`."""
 
     discovered: int = Field(0, description="Images in the folder.")
     assigned: int = Field(0, description="Those in this task's chunk.")

@@ -102,7 +102,7 @@ class RunParameters:
     overwrite: bool
     dry_run: bool
     attempt: int
-    """How often this task was tried before, as Cloud Run counts it."""
+    """Number of earlier attempts at this task, as Cloud Run counts them."""
     output_fingerprint: str
     """See `Settings.output_fingerprint`."""
     door: Door

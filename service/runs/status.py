@@ -24,9 +24,9 @@ from service.storage.addresses import FolderLocation, NameRange
 from service.storage.base import ObjectStore, StoredObject
 
 RUNS_LIMIT = 100
-"""How many runs a list of them names."""
+"""Longest list of runs."""
 _REPORTS_READ = 20
-"""How many tasks' reports are read for what was rejected and failed."""
+"""Tasks of one run whose reports are read for rejections and failures."""
 _READERS = 8
 _MAX_BYTES = 64 * 1024 * 1024
 _ENDED = frozenset({State.WHOLE, State.UNFINISHED})
@@ -60,7 +60,7 @@ class QuietTask(BaseModel):
 
 
 class Tasks(BaseModel):
-    """How many tasks are at what."""
+    """Number of tasks in each state."""
 
     not_started: int = 0
     running: int = 0
@@ -70,7 +70,7 @@ class Tasks(BaseModel):
 
 
 class RunStatus(BaseModel):
-    """How far a run is, over all of its tasks."""
+    """Progress of a run, over all of its tasks."""
 
     run_id: str
     state: str = Field(description="planning, running, whole or unfinished (nobody is at work, and something is left).")

@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Literal
 
 import google.auth.exceptions
 import google_crc32c
 import requests
 import urllib3
 from google.api_core import exceptions as api
+from google.api_core.page_iterator import HTTPIterator, Page
 from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 from requests.adapters import HTTPAdapter
@@ -80,7 +81,7 @@ class CloudStore:
                 "no Google credentials found. On Cloud Run they come with the service account; elsewhere run "
                 "'gcloud auth application-default login', or set STORAGE_EMULATOR_HOST to use an emulator"
             ) from error
-        session = self._client._http  # noqa: SLF001 - the documented way to widen its pool
+        session = self._client._http  # noqa: SLF001 - the client has no option for the size of its pool
         adapter = HTTPAdapter(pool_maxsize=connections)
         session.mount("https://", adapter)
         session.mount("http://", adapter)
@@ -116,8 +117,8 @@ class CloudStore:
                 prefixes.update(page.raw_page.get("prefixes", ()))
             return Folders(tuple(sorted(prefixes)), complete=listing.next_page_token is None)
 
-    def _listing(self, folder: FolderLocation, names: NameRange, **options: str | None) -> Any:  # noqa: ANN401 - untyped client
-        return self._client.list_blobs(
+    def _listing(self, folder: FolderLocation, names: NameRange, **options: str | None) -> HTTPIterator:
+        listing: HTTPIterator = self._client.list_blobs(
             folder.bucket,
             prefix=folder.prefix or None,
             start_offset=names.start or None,
@@ -127,6 +128,7 @@ class CloudStore:
             retry=_RETRY,
             **options,
         )
+        return listing
 
     def stat(self, location: ObjectLocation, generation: int | None = None) -> StoredObject:
         """See `ObjectStore`."""
@@ -203,7 +205,7 @@ class _CloudUpload:
             self._media.continue_upload(self._session, data, self._sent, checksum=checksum)
 
 
-def _objects(bucket: str, page: Any, glob: str | None) -> Iterator[StoredObject]:  # noqa: ANN401 - untyped client
+def _objects(bucket: str, page: Page, glob: str | None) -> Iterator[StoredObject]:
     # The client's own object for each resource takes several times as long.
     for resource in page.raw_page.get("items", ()):
         # Some emulators ignore globs. The slash makes the whole name match, and not its end.

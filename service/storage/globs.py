@@ -16,7 +16,7 @@ _MOST_ALTERNATIVES = 1000
 """Of one glob, with its braces written out."""
 
 _PART = re.compile(r"\\.|\[[!^]?+(?:\\.|[^][{}\\])+\]|\*\*+/?|.", re.DOTALL)
-"""What follows a backslash, a set, `**` with its slash, or any other character."""
+"""One token of a glob: an escaped character, a set, `**` with its slash, or any other character."""
 _MEMBER = re.compile(r"\\?(.)(?:-\\?(.))?", re.DOTALL)
 """A character of a set, or the two ends of a range."""
 

@@ -27,6 +27,7 @@ from service.storage.base import RESOURCE_FIELDS
 
 _USER_AGENT = f"thumbnail-service gcloud-python/{client_version}"
 _UNAUTHORIZED = 401
+_SUCCESS = range(200, 300)
 _RESUME_INCOMPLETE = 308
 _LONGEST_MESSAGE = 1000
 
@@ -157,7 +158,7 @@ class MediaClient:
         if response.status == _UNAUTHORIZED:
             self._credentials.refresh(self._refresh_request)
             response = self._send(method, path, headers, body)
-        if response.status // 100 != 2 and not (incomplete and response.status == _RESUME_INCOMPLETE):  # noqa: PLR2004 - 2xx is success
+        if response.status not in _SUCCESS and not (incomplete and response.status == _RESUME_INCOMPLETE):
             raise api.from_http_status(response.status, _error_message(response.data))  # type: ignore[no-untyped-call]
         return response
 

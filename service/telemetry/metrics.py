@@ -28,7 +28,7 @@ _HURRIED_FLUSH_SECONDS = 1.0
 
 
 class Door(StrEnum):
-    """How an image reached the service."""
+    """Door by which an image reached the service."""
 
     EVENTS = "events"
     RUN = "run"
@@ -162,12 +162,12 @@ def meter_provider(reader: "MetricReader | None" = None) -> "MeterProvider":
     OpenTelemetry's standard environment variables say where to and how often. The provider is not made the global one:
     FastAPI and the storage client would send metrics of their own through that.
     """
-    from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415 - an extra, and slow to import
-    from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource  # noqa: PLC0415 - an extra
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
 
     if reader is None:
-        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter  # noqa: PLC0415 - an extra
-        from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader  # noqa: PLC0415 - an extra
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+        from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
         reader = PeriodicExportingMetricReader(OTLPMetricExporter())
     resource = Resource.create({SERVICE_NAME: _SERVICE}).merge(OTELResourceDetector().detect())

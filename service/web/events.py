@@ -22,7 +22,7 @@ from service.telemetry.metrics import Door
 from service.web.answers import ErrorAnswer, answer_error
 
 _PLACE_WAIT_SECONDS = 60
-"""How long an event waits for its turn. Pub/Sub takes a push back after 10 to 600 s."""
+"""Longest wait of an event for its turn. Pub/Sub takes a push back after 10 to 600 s."""
 
 log = structlog.get_logger()
 

@@ -174,7 +174,7 @@ class Pages:
         return Response(self._store.read(thumbnail, MAX_IMAGE_BYTES), headers=headers, media_type=content_type)
 
     def _page(self, template: str, **values: object) -> Response:
-        from service.web.rendering import render  # noqa: PLC0415 - a service that nobody looks at starts without it
+        from service.web.rendering import render
 
         content = render(template, bucket=self._bucket, **values)
         return Response(content, headers=_PAGE_HEADERS, media_type="text/html")

@@ -86,7 +86,7 @@ def add_run_routes(app: FastAPI, service: Service, pages: Pages | None) -> None:
         responses={404: {"model": ErrorAnswer, "description": "No such run."}, 503: {"model": ErrorAnswer}},
     )
     def one_run(run_id: str, request: Request, response: Response) -> RunStatus | Response:
-        """How far a run is: the sum of what its tasks have reported."""
+        """Progress of a run: the sum of what its tasks have reported."""
         status = run_status(store, bucket, check_run_id(run_id))
         response.headers.update(vary)
         return pages.run(status) if pages and prefers_page(request) else status

@@ -1,0 +1,150 @@
+"""Writes thumbnails: under which name, and which of several writers' thumbnails stays.
+
+Never looks first: asks what is at a name only if a write finds it taken.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import structlog
+
+from service.errors import NameTaken, NoFreeName, ObjectNotFound, PermissionMissing, StorageUnavailable
+from service.images.thumbnail import Thumbnail
+from service.naming import GENERATION_KEY, SIZE_KEY, SOURCE_KEY, SPEC_KEY, Hour, OutputFolder, is_output
+from service.outcome import StoredThumbnail
+from service.storage.addresses import ObjectLocation
+from service.storage.base import ObjectStore, StoredObject
+from service.telemetry.metrics import Metrics, Origin, Write
+
+_ATTEMPTS = 4
+"""Writes of one name, which fail if others replace what it holds between two requests."""
+
+log = structlog.get_logger()
+
+
+class _Write(Enum):
+    """The result of writing one thumbnail under one name."""
+
+    WRITTEN = auto()
+    UP_TO_DATE = auto()
+    """The name holds a thumbnail of this generation of the source, or of a newer one."""
+    NAME_TAKEN = auto()
+    """The name holds an object of another source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A thumbnail that is in storage now."""
+
+    thumbnail: StoredThumbnail
+    bytes_written: int
+    """0 if one as good or newer was there."""
+    renamed: bool
+    """True if its name has a suffix because another source holds the plain one."""
+
+
+class ThumbnailWriter:
+    """Writes the thumbnails of one image at a time; threads may share it."""
+
+    def __init__(self, store: ObjectStore, cache_control: str | None, metrics: Metrics) -> None:
+        self._store = store
+        self._cache_control = cache_control
+        self._metrics = metrics
+
+    def place(
+        self, source: StoredObject, hour: Hour, folder: OutputFolder, picture: Thumbnail, *, overwrite: bool
+    ) -> Placed:
+        """Write under the plain name, or under the source's own variant of it if another source holds that.
+
+        If the name holds a thumbnail as good, it stays unless `overwrite`; one of a newer source always stays.
+
+        Raises:
+            NoFreeName: objects of other sources hold both names.
+            RetryLater: it may work later.
+        """
+        for distinct in (False, True):
+            target = folder.thumbnail(source.location, hour, picture.new_extension, distinct=distinct)
+            # An earlier delivery may have renamed it already: a look costs a twelfth of a write.
+            if distinct and not overwrite and self._is_held(source, target, picture):
+                write = _Write.UP_TO_DATE
+            else:
+                write = self._write(source, target, picture, overwrite=overwrite)
+            if write is not _Write.NAME_TAKEN:
+                stored = StoredThumbnail(target, len(picture.data), picture.width, picture.height)
+                return Placed(stored, stored.size if write is _Write.WRITTEN else 0, renamed=distinct)
+        raise NoFreeName(f"{target} and the plain name are both held by objects of other sources; move them away")
+
+    def _is_held(self, source: StoredObject, target: ObjectLocation, picture: Thumbnail) -> bool:
+        try:
+            return _compare(self._store.stat(target), source, picture) is _Write.UP_TO_DATE
+        except ObjectNotFound:
+            return False
+
+    def _write(self, source: StoredObject, target: ObjectLocation, picture: Thumbnail, *, overwrite: bool) -> _Write:
+        """Write a thumbnail, unless the name holds one as good or newer, or another source's."""
+        if_generation = 0
+        for _ in range(_ATTEMPTS):
+            try:
+                self._put(source, target, picture, if_generation)
+            except (NameTaken, PermissionMissing) as error:
+                # Without the right to replace, storage may say "forbidden" of a name that is taken.
+                if if_generation and isinstance(error, PermissionMissing):
+                    raise
+                try:
+                    holder = self._store.stat(target)
+                except ObjectNotFound:
+                    if isinstance(error, PermissionMissing):
+                        raise error from None
+                    if_generation = 0
+                    continue
+                held = _compare(holder, source, picture)
+                is_newer = _source_generation(holder) > source.generation
+                # What replaced the first holder, be it a lost answer of our own, was made just now.
+                if held is _Write.NAME_TAKEN or (held and (is_newer or not overwrite or if_generation)):
+                    return held
+                if_generation = holder.generation
+            else:
+                self._count_write(source, target, picture, Write.REPLACED if if_generation else Write.CREATED)
+                return _Write.WRITTEN
+        raise StorageUnavailable(f"cannot write {target}: others keep replacing it")
+
+    def _put(self, source: StoredObject, target: ObjectLocation, picture: Thumbnail, if_generation: int) -> None:
+        self._store.write(
+            target,
+            picture.data,
+            content_type=picture.content_type,
+            cache_control=self._cache_control,
+            metadata={
+                SOURCE_KEY: str(source.location),
+                GENERATION_KEY: str(source.generation),
+                SPEC_KEY: str(picture.spec),
+                SIZE_KEY: f"{picture.width}x{picture.height}",
+            },
+            if_generation=if_generation,
+        )
+
+    def _count_write(self, source: StoredObject, target: ObjectLocation, picture: Thumbnail, write: Write) -> None:
+        """Count a write, and say if it is what a loop would write; both guards against a loop came before."""
+        origin = Origin.SMALL if picture.is_whole else Origin.PICTURE
+        location = source.location
+        if SOURCE_KEY in source.metadata or (location.bucket == target.bucket and is_output(location.name)):
+            origin = Origin.OWN
+            log.critical(
+                "a thumbnail was made of the service's own output", source=str(location), thumbnail=str(target)
+            )
+        self._metrics.wrote(len(picture.data), write, origin)
+
+
+def _compare(holder: StoredObject, source: StoredObject, picture: Thumbnail) -> _Write | None:
+    """Return what the holder of a name means to a thumbnail; None if the thumbnail is to replace it."""
+    if holder.metadata.get(SOURCE_KEY) != str(source.location):
+        return _Write.NAME_TAKEN
+    made_from = _source_generation(holder)
+    same = made_from == source.generation and holder.metadata.get(SPEC_KEY) == str(picture.spec)
+    return _Write.UP_TO_DATE if same or made_from > source.generation else None
+
+
+def _source_generation(thumbnail: StoredObject) -> int:
+    """Return the source generation that a thumbnail was made from; 0, older than any, if it does not say."""
+    text = thumbnail.metadata.get(GENERATION_KEY, "")
+    return int(text) if text.isascii() and text.isdigit() else 0
