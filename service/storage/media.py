@@ -55,7 +55,8 @@ class MediaClient:
         self._retry = retry
         self._timeout = urllib3.Timeout(connect=timeout[0], read=timeout[1])
         self._credentials = session.credentials
-        self._refresh_request = Request(session)
+        # Not of this session, which would send the old token with the request for a new one.
+        self._refresh_request = Request()
         # Read proxies and certificates from the environment once: `requests` does so for each request.
         environment = session.merge_environment_settings(endpoint, {}, None, None, None)
         sample = requests.Request("GET", f"{endpoint}/").prepare()

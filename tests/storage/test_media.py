@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import google.auth.credentials
+import google.auth.transport
 import google_crc32c
 import pytest
 from google.auth.exceptions import RefreshError
@@ -32,7 +33,7 @@ class Tokens(google.auth.credentials.Credentials):
         self.token = f"token-{self.number}"
         self.renewable = renewable
 
-    def refresh(self, _: object) -> None:
+    def refresh(self, _: google.auth.transport.Request) -> None:
         if not self.renewable:
             raise RefreshError("cannot be renewed")  # type: ignore[no-untyped-call]
         self.number += 1
@@ -104,6 +105,21 @@ def test_a_token_that_is_refused_is_renewed_once() -> None:
     with served((401, {}, b""), (200, {}, HELLO)) as (server, url):
         assert client(url, Tokens()).read(PHOTO, 1) == HELLO
     assert [headers["authorization"] for _, headers in server.asked] == ["Bearer token-1", "Bearer token-2"]
+
+
+def test_a_new_token_is_asked_for_once_and_without_the_old_one() -> None:
+    """As google-auth does it for impersonation: the request for the token has an authorization of its own."""
+
+    class FromServer(Tokens):
+        def refresh(self, request: google.auth.transport.Request) -> None:
+            request(f"{url}/token", method="POST", headers={"authorization": "Bearer of the caller"})
+            super().refresh(request)
+
+    with served((200, {}, b""), (200, {}, HELLO)) as (server, url):
+        tokens = FromServer()
+        tokens.token = None
+        assert client(url, tokens).read(PHOTO, 1) == HELLO
+    assert [headers["authorization"] for _, headers in server.asked] == ["Bearer of the caller", "Bearer token-2"]
 
 
 def test_a_token_that_cannot_be_renewed_is_said_to_be_so() -> None:
