@@ -85,18 +85,19 @@ def tune_malloc() -> None:
 
 
 class Budget:
-    """Memory that threads share, first come first served."""
+    """A resource that threads share, first come first served."""
 
-    def __init__(self, total: int) -> None:
-        """Start with `total` bytes free."""
+    def __init__(self, total: int, unit: str = "bytes of memory") -> None:
+        """Start with the total free."""
         self.total = total
+        self._unit = unit
         self._free = total
         self._changed = Condition()
         self._queue: deque[object] = deque()
 
     @contextmanager
     def reserve(self, wanted: int) -> Iterator[None]:
-        """Wait until `wanted` bytes are free, and hold them. More than the total waits until all of it is free.
+        """Wait until so much is free, and hold it. More than the total waits until all of it is free.
 
         Threads are served in order, even if a later one wants less: otherwise many small ones would keep a large one
         waiting for ever. Raise Overloaded after `PATIENCE_SECONDS`.
@@ -109,7 +110,7 @@ class Budget:
                 if not self._changed.wait_for(
                     lambda: self._queue[0] is ticket and self._free >= share, PATIENCE_SECONDS
                 ):
-                    raise Overloaded(f"{share:,} bytes of memory were not free for {PATIENCE_SECONDS} s")
+                    raise Overloaded(f"{share:,} {self._unit} did not become free within {PATIENCE_SECONDS} s")
                 self._free -= share
             finally:
                 # Also after an exception, such as Ctrl-C: the next thread is first now.

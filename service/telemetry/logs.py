@@ -80,6 +80,8 @@ def divert_native_output() -> None:
     reading, writing = os.pipe()
     os.dup2(writing, 2)
     os.close(writing)
+    # A library that prints while it holds the interpreter's lock would wait for ever for the thread that reads.
+    os.set_blocking(2, False)
 
     def pass_on() -> None:
         with os.fdopen(reading, errors="replace") as lines:

@@ -82,6 +82,16 @@ def test_what_native_code_prints_becomes_lines_of_the_log_and_pythons_own_stderr
     assert "RuntimeError: the end" in errors
 
 
+def test_native_code_that_prints_more_than_a_pipe_holds_never_stops_the_process() -> None:
+    """While it holds the interpreter's lock, nobody can read what it prints."""
+    _, errors = lines_of(
+        PROGRAM + "import ctypes\n"
+        'ctypes.PyDLL(None).write(2, b"x" * 200_000, 200_000)\n'
+        'sys.stderr.write("still there\\n")\n'
+    )
+    assert "still there" in errors
+
+
 def test_a_console_is_told_nothing_that_it_would_obey_and_no_values_of_variables() -> None:
     lines, _ = lines_of(
         """

@@ -265,9 +265,12 @@ class TestMemory:
     def impatience(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("service.memory.PATIENCE_SECONDS", 0.1)
 
-    @pytest.mark.parametrize(("budget", "reads"), [("_sources", 0), ("_decoding", 1)])
-    def test_an_event_that_gets_no_memory_is_told_when_to_come_again(
-        self, serve: Serve, put: Put, proxy: Proxy, budget: str, reads: int
+    @pytest.mark.parametrize(
+        ("budget", "reads", "missing"),
+        [("_sources", 0, "memory"), ("_decoding", 1, "memory"), ("_decoders", 1, "processors")],
+    )
+    def test_an_event_that_gets_no_memory_or_processor_is_told_when_to_come_again(
+        self, serve: Serve, put: Put, proxy: Proxy, budget: str, reads: int, missing: str
     ) -> None:
         resource = put("in/a.jpg", SMALL)
         client, service = serve()
@@ -276,12 +279,12 @@ class TestMemory:
             answer = deliver(client, resource)
             assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
             assert int(answer.headers["Retry-After"]) > 0
-            assert "memory" in answer.json()["reason"]
+            assert missing in answer.json()["reason"]
             assert client.get("/health").status_code == 200
         assert (proxy.requests["read"], proxy.requests["write"]) == (reads, 0)
         assert deliver(client, resource).json()["outcome"] == "created"
 
-    @pytest.mark.parametrize("budget", ["_sources", "_decoding"])
+    @pytest.mark.parametrize("budget", ["_sources", "_decoding", "_decoders"])
     def test_a_run_whose_images_get_no_memory_says_so_and_its_retry_makes_them(
         self, serve: Serve, put: Put, budget: str
     ) -> None:
