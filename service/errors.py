@@ -4,9 +4,10 @@ An error has a code for programs and a sentence for people, and its class says i
 exit statuses are elsewhere: each in one table, in `web/answers.py` and `process.py`.
 
     ServiceError
-    ├── InvalidValue, WrongSettings, CredentialsMissing
-    ├── OutsideFence, ForeignPage
-    ├── NotAnEvent, UnusableEvent
+    ├── InvalidValue
+    │   └── OutsideFence
+    ├── WrongSettings, CredentialsMissing
+    ├── ForeignPage, NotAnEvent, UnusableEvent
     ├── ObjectNotFound, NameTaken
     ├── ImageRejected
     │   ├── EmptyObject, SourceTooLarge, PictureTooLarge
@@ -55,8 +56,8 @@ class CredentialsMissing(ServiceError, code="credentials_missing"):
     """No Google credentials were found where the client library looks for them."""
 
 
-class OutsideFence(ServiceError, code="outside_fence"):
-    """The requested folder is outside INPUT_FOLDER."""
+class OutsideFence(InvalidValue, code="outside_fence"):
+    """The folder or the source that a request names is outside INPUT_FOLDER."""
 
 
 class ForeignPage(ServiceError, code="foreign_page"):

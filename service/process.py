@@ -13,10 +13,8 @@ from threading import Event
 from typing import NoReturn
 
 from service.errors import (
-    BucketNotFound,
     CredentialsMissing,
     InvalidValue,
-    OutsideFence,
     ServiceError,
     ShuttingDown,
     WrongSettings,
@@ -31,12 +29,9 @@ WRONG_SETTINGS = 2
 
 EXIT_STATUS: dict[type[ServiceError], int] = {
     ServiceError: TRY_AGAIN,
-    # A retry changes nothing about these, yet Cloud Run knows no status that stops it from trying.
-    BucketNotFound: TRY_AGAIN,
     WrongSettings: WRONG_SETTINGS,
     CredentialsMissing: WRONG_SETTINGS,
     InvalidValue: WRONG_SETTINGS,
-    OutsideFence: WRONG_SETTINGS,
 }
 """Exit status of a program that ends with an error. A class that is not named has the status of its base."""
 

@@ -1,12 +1,13 @@
 """The settings, from the environment: typed, checked all at once, handed down. Nothing else reads the environment.
 
-The names, defaults and meanings are a promise to whoever deploys the service; README.md lists them.
+The names, defaults and meanings are a promise to those who deploy the service; README.md lists them.
 """
 
+import math
 import os
 from functools import partial
 from importlib.util import find_spec
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -17,7 +18,8 @@ from pydantic import (
     Field,
     PlainValidator,
     ValidationError,
-    model_validator,
+    ValidationInfo,
+    field_validator,
 )
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -88,6 +90,12 @@ def _check_metrics(value: bool) -> bool:  # noqa: FBT001 - as pydantic calls it
     return value
 
 
+def _check_header(value: str) -> str:
+    if not (value.isascii() and value.isprintable()):
+        raise InvalidValue("CACHE_CONTROL", value, "cannot be an HTTP header: it is for printable ASCII characters")
+    return value
+
+
 def _has_exporter() -> bool:
     """Look for the exporter of metrics without importing it, since the port is not open yet."""
     try:
@@ -105,16 +113,17 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, validate_default=False)
 
+    # A validator sees the fields before its own.
+    output_bucket: Annotated[str, AfterValidator(_parse_bucket)] | None = None
     input_folder: Annotated[
         FolderLocation, NoDecode, PlainValidator(partial(FolderLocation.parse, field="INPUT_FOLDER"))
     ]
-    output_bucket: Annotated[str, AfterValidator(_parse_bucket)] | None = None
     output_layout: Annotated[Layout, _Lower] = Layout.FLAT
     thumbnail_sizes: Annotated[tuple[Box, ...], NoDecode, PlainValidator(_parse_sizes)] = (Box(100, 100),)
     output_format: Annotated[OutputFormat, _Lower] = OutputFormat.ORIGINAL
     output_quality: int = Field(80, ge=1, le=100)
     animated: bool = False
-    cache_control: str | None = None
+    cache_control: Annotated[str, AfterValidator(_check_header)] | None = None
     timestamp: Annotated[str | Hour, NoDecode, PlainValidator(partial(parse_timestamp, field="TIMESTAMP"))] = RUN
     include: Annotated[Globs | None, NoDecode, PlainValidator(partial(Globs.parse, field="INCLUDE"))] = None
     exclude: Annotated[Globs | None, NoDecode, PlainValidator(partial(Globs.parse, field="EXCLUDE"))] = None
@@ -130,22 +139,27 @@ class Settings(BaseSettings):
     prices: Annotated[Prices, NoDecode, PlainValidator(_parse_prices)] = Prices()
     pages: bool = True
     port: int = Field(8080, ge=1, le=65535)
-    cloud_run_task_index: int = Field(0, ge=0)
     cloud_run_task_count: int = Field(1, ge=1, le=MAX_TASKS)
+    cloud_run_task_index: int = Field(0, ge=0)
     cloud_run_task_attempt: int = Field(0, ge=0)
     cloud_run_execution: str | None = None
     storage_emulator_host: Annotated[str, AfterValidator(_check_emulator)] | None = None
 
-    @model_validator(mode="after")
-    def _check_together(self) -> Self:
-        index, count = self.cloud_run_task_index, self.cloud_run_task_count
-        if index >= count:
+    @field_validator("input_folder")
+    @classmethod
+    def _check_is_no_output(cls, folder: FolderLocation, others: ValidationInfo) -> FolderLocation:
+        if is_output(folder.prefix) and others.data.get("output_bucket", "") in {None, folder.bucket}:
+            problem = "is a folder that this service writes to; nothing in it is read"
+            raise InvalidValue("INPUT_FOLDER", str(folder), problem)
+        return folder
+
+    @field_validator("cloud_run_task_index")
+    @classmethod
+    def _check_has_chunk(cls, index: int, others: ValidationInfo) -> int:
+        if index >= (count := others.data.get("cloud_run_task_count", math.inf)):
             problem = f"is outside 0 … {count - 1} (CLOUD_RUN_TASK_COUNT is {count})"
             raise InvalidValue("CLOUD_RUN_TASK_INDEX", index, problem)
-        if self.input_folder.bucket == self.destination_bucket and is_output(self.input_folder.prefix):
-            problem = "is a folder that this service writes to; nothing in it is read"
-            raise InvalidValue("INPUT_FOLDER", str(self.input_folder), problem)
-        return self
+        return index
 
     @property
     def destination_bucket(self) -> str:
@@ -185,11 +199,11 @@ def load_settings() -> Settings:
 
 def _line(error: ErrorDetails) -> str:
     cause = error.get("ctx", {}).get("error")
-    if not error["loc"] and isinstance(cause, InvalidValue):
-        return str(cause)
     name = str(error["loc"][0]).upper()
     if error["type"] == "missing":
         return f"{name}: required, and not set. Example: gs://my-bucket/photos"
     if isinstance(cause, InvalidValue):
         return f"{name}: {error['input']!r} {cause.problem}"
+    if error["type"].startswith("byte_size"):
+        return f"{name}: {error['input']!r} is no size such as 300MiB"
     return f"{name}: {error['input']!r}: {error['msg']}"

@@ -18,7 +18,7 @@ EVERY = [kind for kind in _all(ServiceError) if kind is not ServiceError]
 
 
 def _made(kind: type[ServiceError]) -> ServiceError:
-    return kind("field", "value", "problem") if kind is errors.InvalidValue else kind("text")
+    return kind("field", "value", "problem") if issubclass(kind, errors.InvalidValue) else kind("text")
 
 
 @pytest.mark.parametrize("kind", EVERY)

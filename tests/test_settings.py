@@ -75,6 +75,8 @@ def test_values_are_read_in_the_ways_people_write_them(monkeypatch: pytest.Monke
         ("THUMBNAIL_SIZES", "100x100,100x100"),
         ("THUMBNAIL_SIZES", "0x100"),
         ("OUTPUT_FORMAT", "bmp"),
+        ("CACHE_CONTROL", "public\nmax-age=1"),
+        ("CACHE_CONTROL", "für immer"),
         ("OUTPUT_QUALITY", "0"),
         ("OUTPUT_QUALITY", "101"),
         ("OUTPUT_QUALITY", "high"),
@@ -93,6 +95,7 @@ def test_values_are_read_in_the_ways_people_write_them(monkeypatch: pytest.Monke
         ("ANIMATED", "sometimes"),
         ("IMAGE_DETECTION", "guess"),
         ("MEMORY_BUDGET", "0"),
+        ("MEMORY_BUDGET", "300Mi"),
         ("INCLUDE", "**/*.jpg,[a-"),
         ("INCLUDE", "a,,b"),
         ("EXCLUDE", "{a,b"),
@@ -108,7 +111,7 @@ def test_a_wrong_value_is_refused_with_its_name_and_itself(
         load(monkeypatch, **{name: value})
     (line,) = str(caught.value).splitlines()
     assert line.startswith(f"{name}: ")
-    assert value.lower() in line.lower()
+    assert repr(value)[1:-1].lower() in line.lower()
 
 
 def test_the_glob_that_is_wrong_among_others_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,3 +137,27 @@ def test_all_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     lines = str(caught.value).splitlines()
     assert [line.partition(":")[0] for line in lines] == ["INPUT_FOLDER", "PORT", "THUMBNAIL_SIZES"]
     assert "gs://my-bucket/photos" in lines[0]
+
+
+def test_what_contradicts_each_other_is_said_with_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INPUT_FOLDER", "gs://photos/thumbnail-runs/x")
+    monkeypatch.setenv("CLOUD_RUN_TASK_INDEX", "5")
+    monkeypatch.setenv("CLOUD_RUN_TASK_COUNT", "2")
+    monkeypatch.setenv("CONCURRENCY", "0")
+    with pytest.raises(WrongSettings) as caught:
+        load_settings()
+    lines = str(caught.value).splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["CLOUD_RUN_TASK_INDEX", "CONCURRENCY", "INPUT_FOLDER"]
+    assert "CLOUD_RUN_TASK_COUNT is 2" in lines[0]
+
+
+@pytest.mark.parametrize("name", ["OUTPUT_BUCKET", "CLOUD_RUN_TASK_COUNT"])
+def test_what_depends_on_a_wrong_value_is_not_judged(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("INPUT_FOLDER", "gs://photos/thumbnail-runs/x")
+    monkeypatch.setenv("OUTPUT_BUCKET", "thumbs")
+    monkeypatch.setenv("CLOUD_RUN_TASK_INDEX", "1")
+    monkeypatch.setenv("CLOUD_RUN_TASK_COUNT", "2")
+    monkeypatch.setenv(name, "?")
+    with pytest.raises(WrongSettings) as caught:
+        load_settings()
+    assert [line.partition(":")[0] for line in str(caught.value).splitlines()] == [name]

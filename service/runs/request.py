@@ -20,14 +20,14 @@ _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(day
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
-def check_run_id(run_id: str) -> str:
+def check_run_id(run_id: str, field: str = "run_id") -> str:
     """Return the id as given.
 
     Raises:
         InvalidValue: it cannot be part of an object's name and of a URL as it is.
     """
     if not _RUN_ID.fullmatch(run_id):
-        raise InvalidValue("run_id", run_id, "is not 1 to 128 letters, digits, '.', '_' and '-'")
+        raise InvalidValue(field, run_id, "is not 1 to 128 letters, digits, '.', '_' and '-'")
     return run_id
 
 
@@ -123,7 +123,7 @@ class RunParameters:
         if request.input_folder is not None:
             folder = FolderLocation.parse(request.input_folder, "input_folder")
             if folder not in fence:
-                raise OutsideFence(f"input_folder: {folder} is not inside INPUT_FOLDER, which is {fence}")
+                raise OutsideFence("input_folder", str(folder), f"is not inside INPUT_FOLDER, which is {fence}")
         chunk = Chunk(
             settings.cloud_run_task_index if request.task_index is None else request.task_index,
             settings.cloud_run_task_count if request.task_count is None else request.task_count,
@@ -142,7 +142,7 @@ class RunParameters:
             digest = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:8]
             run_id = f"{run_hour}-{digest}-{chunk.count}"
         else:
-            check_run_id(run_id)
+            check_run_id(run_id, "CLOUD_RUN_EXECUTION" if request.run_id is None else "run_id")
         return cls(
             run_id,
             folder_of_run(settings.destination_bucket, run_id),

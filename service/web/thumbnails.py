@@ -79,9 +79,11 @@ def add_thumbnail_route(app: FastAPI, service: Service, pages: Pages | None) -> 
             stored = describe_thumbnail(store, bucket, ObjectLocation.parse(thumbnail, "thumbnail"))
             image, found = stored.metadata[SOURCE_KEY], FoundObjects((stored,), complete=True)
         else:
-            location = ObjectLocation.parse(source or "", "source")
+            if source is None:
+                raise InvalidValue("source", "", "is missing: give an image, or the parameter 'thumbnail' instead")
+            location = ObjectLocation.parse(source, "source")
             if location not in fence:
-                raise OutsideFence(f"source: {location} is not inside INPUT_FOLDER, which is {fence}")
+                raise OutsideFence("source", str(location), f"is not inside INPUT_FOLDER, which is {fence}")
             image, found = str(location), find_in_all_hours(store, service.thumbnailer.outputs, location)
         if pages and prefers_page(request):
             return pages.thumbnails(image, found)

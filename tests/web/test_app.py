@@ -172,6 +172,7 @@ class TestRun:
         client, _ = serve()
         answer = client.post("/run", json={"input_folder": folder.format(bucket=bucket)})
         assert answer.status_code == 403
+        assert (answer.json()["code"], answer.json()["field"]) == ("outside_fence", "input_folder")
         assert f"gs://{bucket}/in/" in answer.json()["reason"]
 
     def test_a_bucket_that_does_not_exist_is_not_found(self, serve: Serve) -> None:
