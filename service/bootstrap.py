@@ -37,7 +37,10 @@ class Service:
         told_to_end = self.stop.is_set()
         self.stop.set()
         self.executor.shutdown(wait=False, cancel_futures=True)
-        self.metrics.close(hurry=told_to_end)
+        if told_to_end:
+            self.metrics.close(self.shutdown.metrics)
+        else:
+            self.metrics.close()
         self.store.close()
 
 

@@ -226,6 +226,8 @@ def _from_audit_log(entry: object) -> ObjectFinalized | IgnoredEvent:
 
 
 def _validated(model: type[_Model], data: object, complaint: str) -> _Model:
+    if not isinstance(data, Mapping):
+        raise UnusableEvent(f"{complaint}: it is no JSON object")
     try:
         return model.model_validate(data)
     except ValidationError as error:

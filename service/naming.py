@@ -42,10 +42,12 @@ class Hour:
         try:
             if not _HOUR.fullmatch(text):
                 raise ValueError
-            datetime.strptime(text, "%Y%m%dT%H%z")
+            hour = cls(text)
+            # Refuses the 30th of February.
+            _ = hour.moment
         except ValueError:
             raise InvalidValue(field, text, "is not an hour in UTC such as 20251203T15Z") from None
-        return cls(text)
+        return hour
 
     @classmethod
     def of(cls, moment: datetime) -> Self:
@@ -60,6 +62,16 @@ class Hour:
 
     def __str__(self) -> str:
         return self.text
+
+    @property
+    def moment(self) -> datetime:
+        """The beginning of the hour."""
+        return datetime.strptime(self.text, "%Y%m%dT%H%z")
+
+
+def number_in(text: str) -> int | None:
+    """Return the number that a value of custom metadata is; None if it is none. Anybody may have written it."""
+    return int(text) if re.fullmatch(r"[0-9]{1,19}", text) else None
 
 
 def parse_timestamp(text: str, field: str) -> str | Hour:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Self
 
 from service.errors import ServiceError
-from service.naming import SIZE_KEY
+from service.naming import SIZE_KEY, number_in
 from service.storage.addresses import ObjectLocation
 from service.storage.base import StoredObject
 
@@ -29,6 +29,8 @@ class StoredThumbnail:
     size: int
     width: int
     height: int
+    renamed: bool = False
+    """Made under a name with a suffix, because another source holds the plain one."""
 
     def __str__(self) -> str:
         return str(self.location)
@@ -37,8 +39,7 @@ class StoredThumbnail:
     def of(cls, stored: StoredObject) -> Self:
         """Read what a thumbnail's metadata says; its width and height are 0 if they say nothing."""
         width, _, height = stored.metadata.get(SIZE_KEY, "").partition("x")
-        is_size = width.isdecimal() and height.isdecimal()
-        return cls(stored.location, stored.size, int(width) if is_size else 0, int(height) if is_size else 0)
+        return cls(stored.location, stored.size, number_in(width) or 0, number_in(height) or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +54,13 @@ class Outcome:
     thumbnails: tuple[StoredThumbnail, ...] = ()
     code: str = ""
     reason: str = ""
-    renamed: bool = False
-    """A thumbnail has a suffix because another source holds its plain name."""
     bytes_read: int = 0
     bytes_written: int = 0
+
+    @property
+    def renamed(self) -> tuple[StoredThumbnail, ...]:
+        """The thumbnails that were made under a name with a suffix."""
+        return tuple(thumbnail for thumbnail in self.thumbnails if thumbnail.renamed)
 
     @classmethod
     def ignored(cls, source: ObjectLocation, reason: str) -> Self:

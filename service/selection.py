@@ -7,14 +7,11 @@ storage.
 from dataclasses import dataclass
 from datetime import datetime
 
-from service.images.formats import FORMATS
+from service.images.formats import format_of, media_type_of
 from service.naming import SOURCE_KEY, is_output
 from service.storage.addresses import FolderLocation, ObjectLocation
 from service.storage.base import StoredObject
 from service.storage.globs import Globs
-
-IMAGE_EXTENSIONS = frozenset(extension for row in FORMATS.values() for extension in row.extensions)
-"""File extensions, in lower case, that mean an image if the content type says nothing."""
 
 _GENERIC_TYPES = frozenset({"", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded"})
 """Content types that storage and common clients put if nobody said one; the last one is curl's."""
@@ -54,6 +51,10 @@ class Selection:
             return None
         return f"not an image by its content type ({stored.content_type or 'none'}) and its name"
 
+    def reason_to_ignore(self, stored: StoredObject) -> str | None:
+        """Return why an object is no source, as far as is known without reading it; None if it is one."""
+        return self.exclusion_reason(stored) or self.non_image_reason(stored)
+
     def filter_reason(self, location: ObjectLocation) -> str | None:
         """Return why INCLUDE or EXCLUDE leaves an object inside the fence out; None if they do not."""
         name = location.name.removeprefix(self.fence.prefix)
@@ -69,11 +70,7 @@ class Selection:
 
     def is_source(self, stored: StoredObject, since: datetime | None = None) -> bool:
         """Return True if an object is an image that gets a thumbnail, as far as is known without reading it."""
-        return (
-            self.exclusion_reason(stored) is None
-            and self.non_image_reason(stored) is None
-            and not self.leaves_out(stored, since)
-        )
+        return self.reason_to_ignore(stored) is None and not self.leaves_out(stored, since)
 
     def needs_sniffing(self, stored: StoredObject) -> bool:
         """Return True if the first bytes have to decide: type and name say nothing, or contradict each other."""
@@ -82,11 +79,10 @@ class Selection:
 
 def _is_image(stored: StoredObject) -> bool | None:
     """Return what content type and name say; None if they say nothing, or contradict each other."""
-    content_type = stored.content_type.partition(";")[0].strip().lower()
+    content_type = media_type_of(stored.content_type)
     if content_type.startswith("image/"):
         return True
-    _, dot, extension = stored.location.name.rpartition("/")[2].rpartition(".")
-    has_image_name = dot + extension.lower() in IMAGE_EXTENSIONS
+    has_image_name = format_of("", stored.location.name) is not None
     if content_type in _GENERIC_TYPES:
         return True if has_image_name else None
     return None if has_image_name else False

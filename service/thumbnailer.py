@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from functools import partial
-from threading import BoundedSemaphore
 
 import structlog
 
@@ -59,7 +58,7 @@ class Thumbnailer:
         self._sources = Budget(settings.memory_budget // 2)
         self._decoding = Budget(settings.memory_budget)
         # One picture for each processor: more at once would take memory and win no time.
-        self._decoders = BoundedSemaphore(os.cpu_count() or 1)
+        self._decoders = Budget(os.cpu_count() or 1, "processors")
 
     def process_event(self, event: ObjectFinalized) -> Outcome:
         """Thumbnail the object of an event into the hour in which it was created.
@@ -72,7 +71,7 @@ class Thumbnailer:
             return Outcome.ignored(source, reason)
         try:
             stored = event.resource or self._store.stat(source, event.generation)
-            if reason := self._selection.exclusion_reason(stored) or self._selection.non_image_reason(stored):
+            if reason := self._selection.reason_to_ignore(stored):
                 return Outcome.ignored(source, reason)
             return self.decide(stored, None) or self._process_once(stored, None)
         except ObjectNotFound:
@@ -111,7 +110,7 @@ class Thumbnailer:
                     return self._rejected(source.location, gone, source.generation, source.size)
                 except ImageRejected as error:
                     return self._rejected(source.location, error, source.generation, source.size)
-                if reason := self._selection.exclusion_reason(source) or self._selection.non_image_reason(source):
+                if reason := self._selection.reason_to_ignore(source):
                     return Outcome.ignored(source.location, reason)
         raise StorageUnavailable(f"cannot read {source.location}: it is replaced each time before it is read")
 
@@ -150,7 +149,7 @@ class Thumbnailer:
                     bytes_read = len(data)
                     self._metrics.read(bytes_read)
                     with timer.stage(Stage.WAIT):
-                        held.enter_context(self._decoders)
+                        held.enter_context(self._decoders.reserve(1))
                     with timer.stage(Stage.MAKE):
                         pictures = make_thumbnails(
                             data,
@@ -173,7 +172,6 @@ class Thumbnailer:
             source.generation,
             source.size,
             tuple(each.thumbnail for each in placed),
-            renamed=any(each.renamed for each in placed),
             bytes_read=bytes_read,
             bytes_written=bytes_written,
         )

@@ -10,7 +10,7 @@ import structlog
 
 from service.errors import NameTaken, NoFreeName, ObjectNotFound, PermissionMissing, StorageUnavailable
 from service.images.thumbnail import Thumbnail
-from service.naming import GENERATION_KEY, SIZE_KEY, SOURCE_KEY, SPEC_KEY, Hour, OutputFolder, is_output
+from service.naming import GENERATION_KEY, SIZE_KEY, SOURCE_KEY, SPEC_KEY, Hour, OutputFolder, is_output, number_in
 from service.outcome import StoredThumbnail
 from service.storage.addresses import ObjectLocation
 from service.storage.base import ObjectStore, StoredObject
@@ -39,8 +39,6 @@ class Placed:
     thumbnail: StoredThumbnail
     bytes_written: int
     """0 if one as good or newer was there."""
-    renamed: bool
-    """True if its name has a suffix because another source holds the plain one."""
 
 
 class ThumbnailWriter:
@@ -70,8 +68,8 @@ class ThumbnailWriter:
             else:
                 write = self._write(source, target, picture, overwrite=overwrite)
             if write is not _Write.NAME_TAKEN:
-                stored = StoredThumbnail(target, len(picture.data), picture.width, picture.height)
-                return Placed(stored, stored.size if write is _Write.WRITTEN else 0, renamed=distinct)
+                stored = StoredThumbnail(target, len(picture.data), picture.width, picture.height, renamed=distinct)
+                return Placed(stored, stored.size if write is _Write.WRITTEN else 0)
         raise NoFreeName(f"{target} and the plain name are both held by objects of other sources; move them away")
 
     def _is_held(self, source: StoredObject, target: ObjectLocation, picture: Thumbnail) -> bool:
@@ -88,13 +86,16 @@ class ThumbnailWriter:
                 self._put(source, target, picture, if_generation)
             except (NameTaken, PermissionMissing) as error:
                 # Without the right to replace, storage may say "forbidden" of a name that is taken.
-                if if_generation and isinstance(error, PermissionMissing):
+                is_forbidden = isinstance(error, PermissionMissing)
+                if if_generation and is_forbidden:
                     raise
                 try:
                     holder = self._store.stat(target)
-                except ObjectNotFound:
-                    if isinstance(error, PermissionMissing):
+                except (ObjectNotFound, PermissionMissing) as unseen:
+                    if is_forbidden:
                         raise error from None
+                    if isinstance(unseen, PermissionMissing):
+                        raise
                     if_generation = 0
                     continue
                 held = _compare(holder, source, picture)
@@ -146,5 +147,4 @@ def _compare(holder: StoredObject, source: StoredObject, picture: Thumbnail) -> 
 
 def _source_generation(thumbnail: StoredObject) -> int:
     """Return the source generation that a thumbnail was made from; 0, older than any, if it does not say."""
-    text = thumbnail.metadata.get(GENERATION_KEY, "")
-    return int(text) if text.isascii() and text.isdigit() else 0
+    return number_in(thumbnail.metadata.get(GENERATION_KEY, "")) or 0

@@ -2,7 +2,7 @@ import pytest
 
 from service.errors import NameTaken, PermissionMissing, StorageRefused, StorageUnavailable
 from service.events import ObjectFinalized
-from service.outcome import Result
+from service.outcome import Result, StoredThumbnail
 from service.storage.addresses import ObjectLocation
 from service.storage.base import StoredObject
 from tests.support.assembly import HOUR, make_thumbnailer
@@ -233,6 +233,31 @@ def test_forbidden_to_write_is_for_the_caller_to_retry_unless_the_thumbnail_is_t
     assert service.process(found, HOUR).result is Result.SKIPPED
     with pytest.raises(PermissionMissing):
         service.process(found, HOUR, overwrite=True)
+
+
+def test_forbidden_to_write_and_to_look_is_said_of_the_write(store: MemoryStore) -> None:
+    found = store.put("gs://photos/in/x.jpg", jpeg())
+    store.fault = lambda called, _: PermissionMissing(f"may not {called}") if called in {"write", "stat"} else None
+    with pytest.raises(PermissionMissing, match="may not write"):
+        make_thumbnailer(store).process(found, HOUR)
+    store.put("gs://photos/20251203T15Z/x.jpg", b"somebody's")
+    store.fault = lambda called, _: PermissionMissing(f"may not {called}") if called == "stat" else None
+    with pytest.raises(PermissionMissing, match="may not stat"):
+        make_thumbnailer(store).process(found, HOUR)
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "²", "-1", "1e3", ""])
+def test_metadata_that_is_no_number_counts_as_older_than_any_source(store: MemoryStore, number: str) -> None:
+    found = store.put("gs://photos/in/x.jpg", jpeg())
+    metadata = {
+        "thumbnail-source": "gs://photos/in/x.jpg",
+        "thumbnail-source-generation": number,
+        "thumbnail-size": f"{number}x{number}",
+    }
+    odd = store.put("gs://photos/20251203T15Z/x.jpg", b"odd", metadata=metadata)
+    stored = StoredThumbnail.of(odd)
+    assert (stored.width, stored.height) == (0, 0)
+    assert make_thumbnailer(store).process(found, HOUR).result is Result.CREATED
 
 
 def test_a_name_that_others_keep_replacing_is_given_up_for_now(store: MemoryStore) -> None:

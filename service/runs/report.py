@@ -188,7 +188,8 @@ class Report:
             so_far.bytes_written += outcome.bytes_written
             if outcome.renamed:
                 so_far.renamed += 1
-                _append(so_far.renames, Renamed(source=source, thumbnail=", ".join(map(str, outcome.thumbnails))))
+                for thumbnail in outcome.renamed:
+                    _append(so_far.renames, Renamed(source=source, thumbnail=str(thumbnail)))
             if outcome.result is Result.CREATED:
                 so_far.created += 1
             elif outcome.result is Result.SKIPPED:

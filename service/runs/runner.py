@@ -156,7 +156,7 @@ def log_summary(report: Report) -> None:
         "run ended",
         outcome=State.WHOLE if snapshot.whole else State.UNFINISHED,
         attempt=report.params.attempt,
-        **snapshot.model_dump(exclude={*GROWING_FIELDS, "estimate"}, exclude_none=True),
+        **snapshot.model_dump(exclude={*GROWING_FIELDS}, exclude_none=True),
     )
     if snapshot.left_out and not snapshot.discovered and not report.params.since:
         log.warning("INCLUDE and EXCLUDE leave out every image", left_out=snapshot.left_out)
@@ -198,8 +198,8 @@ def _make_thumbnails(
         if name not in names:
             names.add(name)
             return Outcome(Result.CREATED, source)
-        variant = StoredThumbnail(folder.thumbnail(source, image_hour, "", distinct=True), 0, 0, 0)
-        return Outcome(Result.CREATED, source, thumbnails=(variant,), renamed=True)
+        variant = StoredThumbnail(folder.thumbnail(source, image_hour, "", distinct=True), 0, 0, 0, renamed=True)
+        return Outcome(Result.CREATED, source, thumbnails=(variant,))
 
     def to_be_asked() -> Iterator[Work]:
         """Estimate the images of which nothing has to be asked; yield the others."""

@@ -73,7 +73,7 @@ class RunStatus(BaseModel):
     """Progress of a run, over all of its tasks."""
 
     run_id: str
-    state: str = Field(description="planning, running, whole or unfinished (nobody is at work, and something is left).")
+    state: str = Field(description="planning, running, whole or unfinished.")
     input_folder: str | None = None
     output_folder: str | None = None
     timestamp: str | None = None

@@ -23,8 +23,7 @@ log = structlog.get_logger()
 _SERVICE = "thumbnail-service"
 _SECONDS_BOUNDARIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _FLUSH_SECONDS = 10.0
-_HURRIED_FLUSH_SECONDS = 1.0
-"""Time for the last export of a process that ends by itself, and after SIGTERM, which leaves it ten seconds in all."""
+"""Time for the last export of a process that ends by itself."""
 
 
 class Door(StrEnum):
@@ -141,11 +140,10 @@ class Metrics:
         self._bytes.add(size, {"direction": "write"})
         self._writes.add(1, {"kind": write, "source": origin})
 
-    def close(self, *, hurry: bool) -> None:
-        """Send the rest; `hurry` after SIGTERM."""
+    def close(self, seconds: float = _FLUSH_SECONDS) -> None:
+        """Send the rest, within so many seconds."""
         if self._provider is None:
             return
-        seconds = _HURRIED_FLUSH_SECONDS if hurry else _FLUSH_SECONDS
         # In a thread: the exporter's own time-out does not hold if the address does not answer at all.
         flush = Thread(target=_shut_down, args=(self._provider, seconds), name="metrics", daemon=True)
         flush.start()

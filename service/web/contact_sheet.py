@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Self
 
 from service.errors import InvalidValue, ObjectNotFound, StorageRefused
-from service.images.formats import OUTPUT_MEDIA_TYPES
+from service.images.formats import OUTPUT_MEDIA_TYPES, media_type_of
 from service.naming import SOURCE_KEY, Hour
 from service.storage.addresses import MAX_NAME_BYTES, FolderLocation, NameRange, ObjectLocation
 from service.storage.base import ObjectStore, StoredObject
@@ -100,7 +100,7 @@ def newest_hours(store: ObjectStore, bucket: str, count: int, before: Hour | Non
     Raises:
         RetryLater: storage did not answer.
     """
-    newest = datetime.strptime(str(before), "%Y%m%dT%H%z") if before else datetime.now(UTC)
+    newest = before.moment if before else datetime.now(UTC)
     starts = [str(Hour.of(newest - timedelta(days))) for days in _DAYS_BACK if days < newest.toordinal()]
     end = str(before) if before else _BEHIND_HOURS
     hours: list[Hour] = []
@@ -202,7 +202,7 @@ def _is_addressable(name: str) -> bool:
 
 def _thumbnail_type(stored: StoredObject) -> str | None:
     """Return the content type of a thumbnail that the service made, and None for any other object."""
-    content_type = stored.content_type.partition(";")[0].strip().lower()
+    content_type = media_type_of(stored.content_type)
     # The service never compresses what it stores, and of a compressed object the size is not that of what is sent.
     is_ours = SOURCE_KEY in stored.metadata and not stored.content_encoding
     return content_type if is_ours and content_type in OUTPUT_MEDIA_TYPES else None

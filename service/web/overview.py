@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel, ByteSize
 
+from service.events import FINALIZED
 from service.settings import Settings
 
 
@@ -48,7 +49,7 @@ def command_examples(settings: Settings, base_url: str) -> dict[str, str]:
     attributes = {
         "ce-specversion": "1.0",
         "ce-id": "1",
-        "ce-type": "google.cloud.storage.object.v1.finalized",
+        "ce-type": FINALIZED,
         "ce-source": f"//storage.googleapis.com/projects/_/buckets/{folder.bucket}",
         "Content-Type": "application/json",
     }

@@ -71,7 +71,7 @@ def _moment(moment: datetime) -> str:
 
 def _long_hour(hour: Hour) -> str:
     """Format `20251203T15Z` as `3 December 2025, 15:00 UTC`."""
-    moment = datetime.strptime(str(hour), "%Y%m%dT%H%z")
+    moment = hour.moment
     return f"{moment.day} {moment:%B} {moment.year:04}, {moment:%H}:00 UTC"
 
 

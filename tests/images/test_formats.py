@@ -12,7 +12,6 @@ from service.images.decode import READABLE
 from service.images.formats import DEFAULT_SECONDS_PER_MIB, FORMATS, OUTPUT_MEDIA_TYPES, Format
 from service.images.spec import OutputFormat
 from service.runs.costs import SECONDS_PER_MIB
-from service.selection import IMAGE_EXTENSIONS
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,7 +45,7 @@ def test_each_format_of_the_module_is_in_the_table() -> None:
 def test_the_extensions_that_mean_an_image_are_these() -> None:
     listed = list(chain.from_iterable(row.extensions for row in FORMATS.values()))
     assert sorted(listed) == EXTENSIONS.split()
-    assert frozenset(listed) == IMAGE_EXTENSIONS
+    assert frozenset(listed) == formats.EXTENSIONS
 
 
 def test_each_format_costs_what_was_measured() -> None:

@@ -386,6 +386,13 @@ def test_bytes_of_no_image_are_refused(data: bytes) -> None:
         made(data)
 
 
+def test_a_png_without_picture_data_is_said_to_be_so() -> None:
+    data = encoded(Image.new("L", (8, 8)), "PNG")
+    header, end = data[: data.index(b"IDAT") - 4], data[data.index(b"IEND") - 4 :]
+    with pytest.raises(CorruptImage, match="no picture data"):
+        made(header + end)
+
+
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF"])
 def test_half_a_file_is_refused_and_never_half_a_picture(image_format: str) -> None:
     data = encoded(Image.effect_noise((200, 200), 80).convert("RGB"), image_format)

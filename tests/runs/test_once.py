@@ -369,7 +369,7 @@ class TestEveryOrder:
             found = [store.upload("in/a/x.png", 0), store.upload("in/b/x.png", 1)]
             outcomes = turns.play(store, [partial(delivered, thumbnailer, one) for one in found])
             assert [outcome.result for outcome in outcomes] == [Result.CREATED] * 2
-            assert sorted(outcome.renamed for outcome in outcomes) == [False, True]
+            assert sorted(bool(outcome.renamed) for outcome in outcomes) == [False, True]
             assert store.replaced == []
             check(store)
 

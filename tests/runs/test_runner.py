@@ -234,6 +234,18 @@ def test_two_sources_of_one_name_are_both_there_and_the_report_says_so(
     assert finished(run(store, executor)).skipped == 2
 
 
+def test_each_renamed_thumbnail_of_an_image_is_named_and_no_other(
+    store: MemoryStore, executor: ThreadPoolExecutor
+) -> None:
+    store.put("gs://photos/20251203T15Z/10x10/x.jpg", b"somebody's")
+    store.put("gs://photos/20251203T15Z/20x20/x.jpg", b"somebody's")
+    store.put("gs://photos/in/x.jpg", SMALL)
+    report = finished(run(store, executor, thumbnail_sizes="10x10,15x15,20x20"))
+    assert (report.created, report.renamed) == (1, 1)
+    folders = [rename.thumbnail.rpartition("/x~")[0] for rename in report.renames]
+    assert folders == ["gs://photos/20251203T15Z/10x10", "gs://photos/20251203T15Z/20x20"]
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     names=st.sets(

@@ -151,6 +151,8 @@ def test_options_beat_the_environment(emulator: str, bucket: str, put: Put) -> N
     )
     assert (report["discovered"], report["created"]) == (4, 2)
     assert report_of(planned.stdout)["created"] == 2
+    assert report_of(planned.stdout)["estimate"]["media_reads"] == 2
+    assert "estimate" not in report
     hour = f"{datetime.fromisoformat(resources[-1]['timeCreated']):%Y%m%dT%HZ}"
     assert {item["name"] for item in thumbnails(emulator, bucket)} == {f"{hour}/2.jpg", f"{hour}/3.jpg"}
 

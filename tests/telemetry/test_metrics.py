@@ -66,7 +66,7 @@ class Measured:
 def measured() -> Iterator[Measured]:
     made = Measured()
     yield made
-    made.metrics.close(hurry=False)
+    made.metrics.close()
 
 
 @pytest.fixture
