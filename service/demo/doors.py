@@ -17,6 +17,8 @@ from service.demo.terminal import counted, progress_bar
 from service.events import FINALIZED
 
 _STALL_SECONDS = 30
+_PAUSES = (1, 2, 4, 8)
+"""Seconds before an event that was refused is delivered again."""
 _RESOURCE_FIELDS = ("bucket", "name", "generation", "size", "timeCreated", "contentType", "metadata")
 
 
@@ -91,6 +93,14 @@ class EventDoor:
             self._changed.notify_all()
         return status
 
+    def deliver_until_taken(self, headers: Mapping[str, str], body: bytes) -> None:
+        """Post one event again while it is refused, a few times, as Eventarc does for a day."""
+        for pause in _PAUSES:
+            if self.deliver(headers, body) == HTTPStatus.OK:
+                return
+            time.sleep(pause)
+        self.deliver(headers, body)
+
     def wait_for(self, sources: Collection[str]) -> dict[str, Answer]:
         """Return the first answer about each of these objects, once all are there.
 
@@ -112,7 +122,7 @@ class EventDoor:
                     raise _failure(
                         self._service,
                         f"{answered:,} of {len(wanted):,} events were answered and then none for {_STALL_SECONDS} s; "
-                        f"{self._refusals:,} deliveries were refused",
+                        f"deliveries refused: {self._refusals:,}",
                     )
             return {source: self._answers[source] for source in sources}
 

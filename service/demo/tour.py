@@ -119,7 +119,7 @@ def _arrive(stack: ExitStack, world: World, files: Sequence[DemoFile]) -> list[_
         uploaded = _upload(world, files)
     else:
         line("  From now on the demo tells POST /events of every object written, as Eventarc would.")
-        uploaded = _upload(world, files, lambda resource: world.door.deliver(*finalized_event(resource)))
+        uploaded = _upload(world, files, lambda resource: world.door.deliver_until_taken(*finalized_event(resource)))
     answers = world.door.wait_for([item.source for item in uploaded])
     seconds = max(answer.at for answer in answers.values()) - started
     wait = statistics.median(answers[item.source].at - item.started for item in uploaded)
@@ -144,7 +144,7 @@ def _check_ignored(world: World, thumbnails: Sequence[str]) -> None:
     if not world.pubsub:
         wanted = set(thumbnails)
         own = [item for item in list_objects(world.storage, BUCKET) if address_of(item) in wanted]
-        in_parallel("events", lambda resource: world.door.deliver(*finalized_event(resource)), own)
+        in_parallel("events", lambda resource: world.door.deliver_until_taken(*finalized_event(resource)), own)
     for source, answer in world.door.wait_for(thumbnails).items():
         if answer.outcome != "ignored":
             raise LocalWorldError(f"the service took its own thumbnail {source} for a source: {answer.outcome}")
