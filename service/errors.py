@@ -149,3 +149,6 @@ class ShuttingDown(RetryLater, code="shutting_down"):
 
 class InternalError(RetryLater, code="internal_error"):
     """A defect of this service. The log has the traceback; the answer does not."""
+
+    def __init__(self, text: str = "a defect of the service; its log has the traceback") -> None:
+        super().__init__(text)

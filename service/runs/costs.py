@@ -48,14 +48,16 @@ class Estimate(BaseModel):
     prices: Prices = Field(description="That it was computed with. The setting PRICES changes them.")
 
 
-def estimate(by_type: Mapping[str, OfType], *, listed: int, outputs: int, prices: Prices, renamed: int = 0) -> Estimate:
+def estimate(
+    by_type: Mapping[str, OfType], *, listed: int, outputs: int, prices: Prices, renamed: int = 0, tasks: int = 1
+) -> Estimate:
     """Estimate what `outputs` thumbnails of each source take, if `listed` objects, images or not, have to be listed.
 
     A renamed image tries a name that is taken, and looks at that name and at its own.
     """
     images = sum(of_type.images for of_type in by_type.values())
-    # Once to plan, once to work.
-    listings = 2 * -(-listed // _LISTING_PAGE)
+    # Once to work, and once to plan if there is something to split.
+    listings = -(-listed // _LISTING_PAGE) * (1 if tasks == 1 else 2)
     class_a = (images + renamed) * outputs + listings + _BOOKKEEPING_WRITES
     class_b = images + 2 * renamed * outputs + _BOOKKEEPING_READS
     vcpu_seconds = sum(

@@ -64,13 +64,17 @@ class ExistingThumbnails:
         """
         remaining = {str(source.location): source for source in sources}
         thumbnails: dict[str, list[StoredObject]] = {address: [] for address in remaining}
-        for count, output in enumerate(self.outputs, 1):
+        for output in self.outputs:
+            found: dict[str, StoredObject] = {}
             for thumbnail in self._list_near(output, list(remaining.values()), hour):
                 address = thumbnail.metadata.get(SOURCE_KEY, "")
                 source = remaining.get(address)
                 if source and is_up_to_date(thumbnail, source, output, hour, self.made_since):
-                    thumbnails[address].append(thumbnail)
-            remaining = {address: source for address, source in remaining.items() if len(thumbnails[address]) == count}
+                    # A copy of a thumbnail has its metadata, too.
+                    found.setdefault(address, thumbnail)
+            for address, thumbnail in found.items():
+                thumbnails[address].append(thumbnail)
+            remaining = {address: remaining[address] for address in found}
         return {source.location: thumbnails[address] for address, source in remaining.items()}
 
     def _folder(self, hour: Hour) -> FolderLocation:

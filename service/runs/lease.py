@@ -7,15 +7,20 @@ import json
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import PurePosixPath
 
 from service.errors import NameTaken, ObjectNotFound, PermissionMissing
-from service.storage.addresses import FolderLocation, ObjectLocation
-from service.storage.base import ObjectStore
+from service.naming import number_in
+from service.storage.addresses import FolderLocation, NameRange, ObjectLocation
+from service.storage.base import ObjectStore, StoredObject
 
 LEASE_SECONDS = 30.0
 """Seconds that a lease holds. It is renewed several times within them."""
 
 HOLDER_KEY = "holder"
+_PREFIX = "planning-"
+_ATTEMPTS = 5
+"""Looks at a lease that others take between the look and the try."""
 
 
 def create_if_absent(
@@ -46,7 +51,11 @@ def create_if_absent(
 
 
 class Lease:
-    """One task's view of a lease: held by this task, or by another one until it lapses."""
+    """One task's view of a lease: held by this task, or by another one until it lapses.
+
+    The lease is the newest of the run's numbered `planning-` objects. Its holder renews it with the next number, and so
+    does another task that takes it over once it has lapsed. Nothing is replaced.
+    """
 
     def __init__(self, store: ObjectStore, folder: FolderLocation, task_index: int) -> None:
         """Assemble; ask nothing of the store.
@@ -57,40 +66,46 @@ class Lease:
         self._folder = folder
         self._task_index = task_index
         self._holder = f"task {task_index}"
-        self._number = 0
-        self._lapses_at = 0.0
+        self._look_at = 0.0
         """On this process's clock: when the other's lease lapses, or when ours is to be renewed; 0 if unknown."""
 
     def acquire(self) -> bool:
-        """Take the lease; return False if another task holds it."""
-        location = self._folder / f"planning-{self._number:05}.json"
-        if create_if_absent(self._store, location, {"task_index": self._task_index}, {HOLDER_KEY: self._holder}):
-            self._lapses_at = time.monotonic() + LEASE_SECONDS / 4
-            return True
-        try:
-            lease = self._store.stat(location)
-        except ObjectNotFound:  # Somebody has removed it.
-            self._lapses_at = time.monotonic()
-            return False
-        if lease.metadata.get(HOLDER_KEY) == self._holder:
-            self._lapses_at = time.monotonic() + LEASE_SECONDS / 4
-            return True
-        # Clocks of two machines may differ: no lease is waited for longer than it can hold.
-        left = lease.created + timedelta(seconds=LEASE_SECONDS) - datetime.now(UTC)
-        self._lapses_at = time.monotonic() + min(max(0, left.total_seconds()), LEASE_SECONDS)
+        """Take the lease, or renew it; return False if another task holds it."""
+        for _ in range(_ATTEMPTS):
+            newest = self._newest()
+            if newest and newest.metadata.get(HOLDER_KEY) != self._holder and (seconds := _seconds_until_lapse(newest)):
+                self._look_at = time.monotonic() + seconds
+                return False
+            number = _number_of(newest) + 1 if newest else 0
+            location = self._folder / f"{_PREFIX}{number:05}.json"
+            if create_if_absent(self._store, location, {"task_index": self._task_index}, {HOLDER_KEY: self._holder}):
+                self._look_at = time.monotonic() + LEASE_SECONDS / 4
+                return True
+            # Another task was first.
+        self._look_at = time.monotonic() + LEASE_SECONDS / 4
         return False
 
     @property
     def seconds_left(self) -> float:
         """Seconds until the lease has to be looked at again; 0 if it has lapsed."""
-        return max(0.0, self._lapses_at - time.monotonic())
-
-    def take_over(self) -> bool:
-        """Take the lease that follows the one that has lapsed; return False if another task has it."""
-        self._number += 1
-        return self.acquire()
+        return max(0.0, self._look_at - time.monotonic())
 
     def renew(self) -> None:
         """Go on holding the lease, once a quarter of its time has passed."""
-        if self._lapses_at and not self.seconds_left:
-            self.take_over()
+        if self._look_at and not self.seconds_left:
+            self.acquire()
+
+    def _newest(self) -> StoredObject | None:
+        start = f"{self._folder.prefix}{_PREFIX}"
+        leases = self._store.list_objects(self._folder, NameRange(start, f"{start}:"))
+        return max(leases, key=_number_of, default=None)
+
+
+def _number_of(lease: StoredObject) -> int:
+    return number_in(PurePosixPath(lease.location.name).stem.removeprefix(_PREFIX)) or 0
+
+
+def _seconds_until_lapse(lease: StoredObject) -> float:
+    # Clocks of two machines may differ: no lease is waited for longer than it can hold.
+    left = lease.created + timedelta(seconds=LEASE_SECONDS) - datetime.now(UTC)
+    return min(max(0.0, left.total_seconds()), LEASE_SECONDS)

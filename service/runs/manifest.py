@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 def manifest_name(chunk: Chunk) -> str:
     """Return the name of a task's manifest in the folder of its run."""
-    return f"manifest/task-{chunk.index:05}-of-{chunk.count:05}.jsonl.gz"
+    return f"manifest/{chunk.stem}.jsonl.gz"
 
 
 class Manifest:

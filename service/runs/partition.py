@@ -35,6 +35,11 @@ class Chunk:
                 "task_index", self.index, f"is outside 0 … {self.count - 1} (task_count is {self.count})"
             )
 
+    @property
+    def stem(self) -> str:
+        """The beginning of the names of the task's objects in the folder of its run."""
+        return f"task-{self.index:05}-of-{self.count:05}"
+
     def of(self, total: int) -> range:
         """The positions, out of `total`, that are this task's.
 

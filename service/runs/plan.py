@@ -16,13 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.bootstrap import Service
 from service.errors import InvalidValue, ObjectNotFound, ShuttingDown
-from service.naming import CREATED, Hour
+from service.naming import CREATED, RUN, Hour
 from service.process import Stop
-from service.runs.lease import HOLDER_KEY, Lease, create_if_absent
+from service.runs.lease import Lease, create_if_absent
 from service.runs.partition import Boundary, Chunk, NameSample, range_between
 from service.runs.request import RunParameters
 from service.storage.addresses import NameRange
-from service.storage.base import StoredObject
+from service.storage.base import ObjectStore, StoredObject
 
 PLAN_NAME = "plan.json"
 _MAX_PLAN_BYTES = 64 * 1024 * 1024
@@ -44,6 +44,7 @@ class Plan(BaseModel):
     input_folder: str
     timestamp: str
     since: datetime | None = None
+    since_as_given: str | None = None
     task_count: int
     output_fingerprint: str = Field(alias="shape")
     total: int | None = None
@@ -62,6 +63,7 @@ class Plan(BaseModel):
             input_folder=str(params.folder),
             timestamp=str(params.hour or CREATED),
             since=params.since,
+            since_as_given=params.since_as_given,
             task_count=params.chunk.count,
             output_fingerprint=params.output_fingerprint,
             total=total,
@@ -84,12 +86,18 @@ class Plan(BaseModel):
         Raises:
             InvalidValue: they ask for something else than the plan; the run needs an id of its own.
         """
+        if params.hour_is_given:
+            timestamp = str(params.hour or CREATED)
+        elif params.run_hour_is_given and self.timestamp == CREATED:
+            timestamp = RUN
+        else:
+            timestamp = self.timestamp
         for field, asked, planned in (
             ("input_folder", str(params.folder), self.input_folder),
             ("task_count", params.chunk.count, self.task_count),
-            ("timestamp", str(params.hour or CREATED) if params.hour_is_given else self.timestamp, self.timestamp),
+            ("timestamp", timestamp, self.timestamp),
             # An age means another moment for each task; the plan's is the one.
-            ("since", "set" if params.since else "not set", "set" if self.since else "not set"),
+            ("since", params.since_as_given or "", self.since_as_given or ""),
             ("run_id", params.output_fingerprint, self.output_fingerprint),
         ):
             if asked != planned:
@@ -105,20 +113,28 @@ def read_plan(params: RunParameters, service: Service) -> Plan | None:
     Raises:
         InvalidValue: it is a plan for something else, or cannot be read.
     """
-    location = params.run_folder / PLAN_NAME
     try:
-        data = service.store.read(service.store.stat(location), _MAX_PLAN_BYTES)
+        plan = load_plan(service.store, service.store.stat(params.run_folder / PLAN_NAME), params.run_id)
     except ObjectNotFound:
         return None
-    try:
-        plan = Plan.model_validate_json(data)
-    except ValidationError as error:
-        raise InvalidValue(
-            "run_id", params.run_id, f"has a plan that cannot be read, {location}; another run needs another "
-            f"run_id ({error.error_count()} problems, the first: {error.errors()[0]['msg']})"
-        ) from error  # fmt: skip
     plan.check(params)
     return plan
+
+
+def load_plan(store: ObjectStore, stored: StoredObject, run_id: str) -> Plan:
+    """Read the plan of a run.
+
+    Raises:
+        InvalidValue: it cannot be read.
+        ObjectNotFound: it is gone.
+    """
+    try:
+        return Plan.model_validate_json(store.read(stored, _MAX_PLAN_BYTES))
+    except ValidationError as error:
+        raise InvalidValue(
+            "run_id", run_id, f"has a plan that cannot be read, {stored.location}; another run needs another "
+            f"run_id ({error.error_count()} problems, the first: {error.errors()[0]['msg']})"
+        ) from error  # fmt: skip
 
 
 def obtain_plan(
@@ -164,7 +180,7 @@ def split(
 
 def _agree(plan: Plan, params: RunParameters, service: Service) -> Plan:
     """Create the plan's object; return the plan of whichever task was first with that."""
-    metadata = {HOLDER_KEY: f"task {params.chunk.index}", "tasks": str(plan.task_count)}
+    metadata = {"tasks": str(plan.task_count)}
     if plan.total is not None:
         metadata["total"] = str(plan.total)
     if create_if_absent(service.store, params.run_folder / PLAN_NAME, plan.model_dump(mode="json"), metadata):
@@ -180,7 +196,7 @@ def _wait(params: RunParameters, service: Service, lease: Lease, stop: Stop) -> 
         if plan := read_plan(params, service):
             return plan
         if not lease.seconds_left:
-            if lease.take_over():
+            if lease.acquire():
                 return None
             continue
         stop.wait(min(pause, lease.seconds_left))

@@ -122,6 +122,10 @@ class Report:
         """Start at nothing."""
         self.params = params
         self.plan: Plan | None = None
+        self.attempt = params.attempt
+        """Number of earlier attempts at this task, retries of callers included."""
+        self.listed = 0
+        """Objects that were listed, images or not."""
         self.listed_all = False
         """All images of the chunk were listed."""
         self.ended = False
@@ -218,11 +222,11 @@ class Report:
         with self._lock:
             report = self._so_far.model_copy(deep=True)
             if self.params.dry_run:
-                listed = report.assigned + report.passed_over
                 settings = self._settings
                 report.estimate = estimate(
                     self._to_make,
-                    listed=listed,
+                    listed=self.listed,
+                    tasks=self.params.chunk.count,
                     renamed=report.renamed,
                     outputs=len(settings.specs),
                     prices=settings.prices,

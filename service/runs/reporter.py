@@ -37,7 +37,7 @@ log = structlog.get_logger()
 
 def report_name(chunk: Chunk) -> str:
     """Return the name of a task's report in the folder of its run."""
-    return f"task-{chunk.index:05}-of-{chunk.count:05}.json"
+    return f"{chunk.stem}.json"
 
 
 def seconds_between_reports(tasks: int) -> float:

@@ -97,8 +97,12 @@ class RunParameters:
     """Of a new run; a run that was planned already has its plan's. None: of each image the hour it was created in."""
     hour_is_given: bool
     """The caller wants that very hour, or `created`."""
+    run_hour_is_given: bool
+    """The request itself wants `run`: one hour, whichever."""
     since: datetime | None
     """Only images created since then."""
+    since_as_given: str | None
+    """The text of `since`, a time or an age."""
     overwrite: bool
     dry_run: bool
     attempt: int
@@ -150,7 +154,9 @@ class RunParameters:
             chunk,
             hour,
             hour_is_given=asked != RUN,
+            run_hour_is_given=request.timestamp == RUN,
             since=since,
+            since_as_given=request.since,
             overwrite=request.overwrite,
             dry_run=request.dry_run,
             attempt=settings.cloud_run_task_attempt,

@@ -91,8 +91,12 @@ def run_task(params: RunParameters, service: Service, start: Start, report: Repo
 
     The report counts, and says why the run ended early, if it did. Once `stop` is set, no further image is taken, and
     images in flight get `Shutdown.images` seconds.
+
+    Raises:
+        InvalidValue: another task has meanwhile planned the run with something else than is asked for.
     """
     attempt = Attempt.after(start.previous, params)
+    report.attempt = attempt.attempt
     manifest = None if params.dry_run else Manifest(params, service.store)
 
     def settle(outcome: Outcome) -> None:
@@ -115,10 +119,14 @@ def run_task(params: RunParameters, service: Service, start: Start, report: Repo
                 settle(_outcome_of(work.source, future))
             if manifest:
                 manifest.finish()
-        except (RetryLater, StorageRefused, InvalidValue) as error:
+        except (RetryLater, StorageRefused) as error:
             _end_early(report, error)
+        except InvalidValue as error:
+            # The plan of another task is for something else, which a retry does not mend.
+            _end_early(report, error)
+            raise
         except BaseException:
-            report.end_early(InternalError("a defect of the service; its log has the traceback"))
+            report.end_early(InternalError())
             raise
         finally:
             report.ended = True
@@ -134,13 +142,13 @@ def list_images(
         ShuttingDown: the run is to stop. An image that was yielded is still taken, or counts as failed.
     """
     for stored in objects:
+        report.listed += 1
+        if service.selection.is_source(stored, plan.since):
+            report.discover()
+            yield stored
+            continue
         if service.selection.exclusion_reason(stored) is None:
-            reason = service.selection.non_image_reason(stored)
-            if reason is None and not service.selection.leaves_out(stored, plan.since):
-                report.discover()
-                yield stored
-                continue
-            if reason:
+            if reason := service.selection.non_image_reason(stored):
                 report.pass_over(stored.location, reason)
             else:
                 report.leave_out()
@@ -155,7 +163,7 @@ def log_summary(report: Report) -> None:
         logging.INFO if snapshot.whole else logging.WARNING,
         "run ended",
         outcome=State.WHOLE if snapshot.whole else State.UNFINISHED,
-        attempt=report.params.attempt,
+        attempt=report.attempt,
         **snapshot.model_dump(exclude={*GROWING_FIELDS}, exclude_none=True),
     )
     if snapshot.left_out and not snapshot.discovered and not report.params.since:
@@ -232,7 +240,7 @@ def _outcome_of(image: StoredObject, future: "Future[Outcome]") -> Outcome:
         return Outcome.failed(image.location, error)
     except Exception:  # the outermost edge of a worker thread
         log.exception("image failed by a defect", source=str(image.location), outcome=Result.FAILED)
-        return Outcome.failed(image.location, InternalError("a defect of the service; its log has the traceback"))
+        return Outcome.failed(image.location, InternalError())
 
 
 def _end_early(report: Report, error: ServiceError) -> None:

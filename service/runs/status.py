@@ -9,16 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
 from service.errors import ObjectNotFound
-from service.naming import BOOKKEEPING_FOLDER
+from service.naming import BOOKKEEPING_FOLDER, number_in
 from service.runs.partition import Chunk
-from service.runs.plan import PLAN_NAME, Plan
+from service.runs.plan import PLAN_NAME, Plan, load_plan
 from service.runs.report import LIST_LIMIT, Counts, Problem, State, Summary, TaskReport
-from service.runs.reporter import SUMMARY_KEY, report_name
+from service.runs.reporter import SUMMARY_KEY
 from service.runs.request import folder_of_run
 from service.storage.addresses import FolderLocation, NameRange
 from service.storage.base import ObjectStore, StoredObject
@@ -32,6 +32,8 @@ _MAX_BYTES = 64 * 1024 * 1024
 _ENDED = frozenset({State.WHOLE, State.UNFINISHED})
 
 _Item = TypeVar("_Item")
+_Key = TypeVar("_Key", int, str)
+_Reported: TypeAlias = tuple[StoredObject, Summary]
 
 
 class RunSummary(BaseModel):
@@ -118,8 +120,8 @@ def list_runs(store: ObjectStore, bucket: str) -> RunList:
             RunSummary(
                 run_id=(run_id := PurePosixPath(plan.location.name).parent.name),
                 planned=plan.created,
-                total=_number(plan.metadata.get("total"), of_one_task.get(run_id)),
-                task_count=_number(plan.metadata.get("tasks"), 0) or 0,
+                total=number_in(plan.metadata["total"]) if "total" in plan.metadata else of_one_task.get(run_id),
+                task_count=number_in(plan.metadata.get("tasks", "")) or 0,
             )
             for plan in latest
         ],
@@ -129,12 +131,10 @@ def list_runs(store: ObjectStore, bucket: str) -> RunList:
 
 def _totals_of_single_tasks(store: ObjectStore, folder: FolderLocation) -> dict[str, int]:
     """Return the images of each run of one task that has listed them all, by run id."""
-    stem = report_name(Chunk()).removesuffix(".json")
-    return {
-        PurePosixPath(stored.location.name).parent.name: summary.discovered
-        for stored in store.list_objects(folder, glob=f"{BOOKKEEPING_FOLDER}*/{stem}*.json")
-        if (summary := _summary(stored)) and summary.listed_all
-    }
+    newest: dict[str, _Reported] = {}
+    for stored in store.list_objects(folder, glob=f"{BOOKKEEPING_FOLDER}*/{Chunk().stem}*.json"):
+        _keep_newest(newest, PurePosixPath(stored.location.name).parent.name, stored)
+    return {run_id: summary.discovered for run_id, (_, summary) in newest.items() if summary.listed_all}
 
 
 def run_status(store: ObjectStore, bucket: str, run_id: str) -> RunStatus:
@@ -147,11 +147,12 @@ def run_status(store: ObjectStore, bucket: str, run_id: str) -> RunStatus:
 
     Raises:
         ObjectNotFound: there is nothing of such a run.
+        InvalidValue: its plan cannot be read.
         RetryLater: storage did not say.
     """
     folder = folder_of_run(bucket, run_id)
     plan_object: StoredObject | None = None
-    latest: dict[int, tuple[StoredObject, Summary]] = {}
+    latest: dict[int, _Reported] = {}
     # Manifests, of which there may be one a task, come before the plan and are not listed.
     objects = list(store.list_objects(folder, NameRange(folder.prefix + PLAN_NAME)))
     if not objects:
@@ -160,15 +161,13 @@ def run_status(store: ObjectStore, bucket: str, run_id: str) -> RunStatus:
         name = stored.location.name.removeprefix(folder.prefix)
         if name == PLAN_NAME:
             plan_object = stored
-        elif (summary := _summary(stored)) and (index := _task_index(name)) is not None:
-            known = latest.get(index)
-            if known is None or known[1].updated <= summary.updated:
-                latest[index] = (stored, summary)
+        elif (index := _task_index(name)) is not None:
+            _keep_newest(latest, index, stored)
     status = RunStatus(run_id=run_id, state="planning")
     summaries = [summary for _, summary in latest.values()]
     _add_up(status, summaries)
     if plan_object:
-        _add_plan(status, plan_object, Plan.model_validate_json(store.read(plan_object, _MAX_BYTES)), summaries)
+        _add_plan(status, plan_object, load_plan(store, plan_object, run_id), summaries)
     _sort_tasks(status, latest)
     _judge(status)
     _add_problems(status, store, latest)
@@ -186,7 +185,8 @@ def _add_up(status: RunStatus, summaries: Sequence[Summary]) -> None:
         status.skipped += max(0, summary.skipped - summary.made_before.created)
         # An attempt that has just begun has not looked yet at what the attempts before it have made.
         settled = summary.created + summary.skipped + summary.rejected
-        status.done += settled if summary.state in _ENDED else max(settled, summary.made_before.created)
+        before = 0 if summary.starts_over else summary.made_before.created
+        status.done += settled if summary.state in _ENDED else max(settled, before)
         status.attempts += summary.attempt + 1
     status.updated = max((summary.updated for summary in summaries), default=None)
 
@@ -205,7 +205,7 @@ def _add_plan(status: RunStatus, stored: StoredObject, plan: Plan, summaries: Se
         status.total = max(plan.total + sum(discovered - plan.total for discovered in listed), status.done)
 
 
-def _sort_tasks(status: RunStatus, latest: dict[int, tuple[StoredObject, Summary]]) -> None:
+def _sort_tasks(status: RunStatus, latest: dict[int, _Reported]) -> None:
     now = datetime.now(UTC)
     for index in range(status.task_count or max(latest, default=-1) + 1):
         if index not in latest:
@@ -238,12 +238,12 @@ def _judge(status: RunStatus) -> None:
     elif tasks.running or (tasks.not_started and not (tasks.quiet or tasks.unfinished)):
         status.state = "running"
         if status.images_per_second and status.total is not None:
-            status.seconds_left = round((status.total - status.done) / status.images_per_second, 1)
+            status.seconds_left = round(max(0, status.total - status.done) / status.images_per_second, 1)
     else:
         status.state = "unfinished"
 
 
-def _add_problems(status: RunStatus, store: ObjectStore, latest: dict[int, tuple[StoredObject, Summary]]) -> None:
+def _add_problems(status: RunStatus, store: ObjectStore, latest: dict[int, _Reported]) -> None:
     telling = (
         item for _, (item, summary) in sorted(latest.items()) if summary.rejected or summary.failed or summary.has_error
     )
@@ -265,6 +265,13 @@ def _up_to_limit(into: list[_Item], more: Sequence[_Item]) -> None:
     into += more[: LIST_LIMIT - len(into)]
 
 
+def _keep_newest(reports: dict[_Key, _Reported], key: _Key, stored: StoredObject) -> None:
+    """Keep a report if it is the newest of its task: those that could not be replaced are all there."""
+    summary = _summary(stored)
+    if summary and (key not in reports or reports[key][1].updated <= summary.updated):
+        reports[key] = (stored, summary)
+
+
 def _summary(item: StoredObject) -> Summary | None:
     try:
         return Summary.model_validate_json(item.metadata.get(SUMMARY_KEY, ""))
@@ -274,9 +281,4 @@ def _summary(item: StoredObject) -> Summary | None:
 
 def _task_index(name: str) -> int | None:
     task, _, rest = name.partition("-of-")
-    number = task.removeprefix("task-")
-    return int(number) if rest and number.isascii() and number.isdigit() else None
-
-
-def _number(text: str | None, default: int | None) -> int | None:
-    return int(text) if text and text.isascii() and text.isdigit() else default
+    return number_in(task.removeprefix("task-")) if rest else None

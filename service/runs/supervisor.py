@@ -51,6 +51,9 @@ async def supervise(
 
     Closing the generator stops the run, and so does the end of the process. A run that hangs in a call to storage is
     abandoned; images that have ended meanwhile may be missing in its report.
+
+    Raises:
+        InvalidValue: see `run_task`; the report says so, too.
     """
     if start is None:
         log_summary(report)

@@ -13,6 +13,7 @@ from service.errors import (
     CredentialsMissing,
     ForeignPage,
     ImageRejected,
+    InternalError,
     InvalidValue,
     NameTaken,
     NotAnEvent,
@@ -100,5 +101,5 @@ async def _answer_no_route(request: Request, error: HTTPException) -> Response:
 
 async def _answer_unforeseen(request: Request, _: Exception) -> Response:
     """Answer without a word of the traceback, which the server logs."""
-    answer = ErrorAnswer(code="internal_error", reason="a defect of the service; its log has the traceback")
+    answer = ErrorAnswer(code=InternalError.code, reason=str(InternalError()))
     return _answer(request, answer, HTTPStatus.INTERNAL_SERVER_ERROR, {})

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import datetime
 from http import HTTPStatus
 
@@ -95,8 +95,10 @@ def add_run_routes(app: FastAPI, service: Service, pages: Pages | None) -> None:
 async def _ndjson(snapshots: AsyncGenerator[RunReport], report: Report) -> AsyncIterator[str]:
     """Yield a line of JSON for each snapshot, and the report at the end."""
     async with aclosing(snapshots):
-        async for snapshot in snapshots:
-            yield json.dumps({"progress": snapshot.model_dump(include=_PROGRESS_FIELDS)}) + "\n"
+        # The report says so, too, and the status has been sent.
+        with suppress(InvalidValue):
+            async for snapshot in snapshots:
+                yield json.dumps({"progress": snapshot.model_dump(include=_PROGRESS_FIELDS)}) + "\n"
     yield report.snapshot().model_dump_json(exclude_none=True) + "\n"
 
 

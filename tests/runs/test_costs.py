@@ -9,7 +9,7 @@ MEBIBYTE = 1024 * 1024
 
 def test_a_million_phone_photos_cost_what_the_price_pages_say() -> None:
     photos = {"image/jpeg": OfType(images=1_000_000, bytes=4_000_000 * MEBIBYTE)}
-    got = estimate(photos, listed=1_000_000, outputs=1, prices=Prices())
+    got = estimate(photos, listed=1_000_000, outputs=1, prices=Prices(), tasks=100)
     assert (got.media_reads, got.writes, got.bytes_to_read) == (1_000_000, 1_000_000, 4_000_000 * MEBIBYTE)
     # Writes and two listings of a thousand pages; and reads. The rest is bookkeeping.
     assert got.class_a_requests == pytest.approx(1_002_000, abs=10)
