@@ -365,30 +365,6 @@ class TestRun:
         again = client.post("/run", json={"timestamp": "20251203T15Z"}).json()
         assert again["created"] + again["skipped"] == 3
 
-    def test_a_run_ends_when_its_caller_has_gone(
-        self, serve: Serve, put: Put, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("service.web.runs._PROGRESS_SECONDS", 0.02)
-        for index in range(60):
-            put(f"in/{index:02}.jpg", SMALL)
-        client, service = serve(concurrency=1)
-        gone = threading.Event()
-        started = threading.Event()
-
-        def hold(kind: str, _: str) -> None:
-            if kind == "read":
-                started.set()
-                gone.wait(20)
-
-        proxy.fault = hold
-        with client.stream("POST", "/run", headers={"Accept": "application/x-ndjson"}) as answer:
-            lines = answer.iter_lines()
-            next(lines)
-            assert started.wait(20)
-        gone.set()
-        service.executor.submit(lambda: None).result(20)
-        assert proxy.requests["read"] < 60
-
     @pytest.mark.parametrize("silent", ["list", "read"])
     def test_a_run_that_is_told_to_end_answers_though_storage_hangs(
         self, serve: Serve, put: Put, proxy: Proxy, silent: str
