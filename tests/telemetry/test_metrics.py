@@ -34,6 +34,7 @@ from service.settings import load_settings
 from service.telemetry.metrics import Door, Metrics, Stage, Timer, meter_provider
 from tests.conftest import Put, Serve
 from tests.support.assembly import HOUR, Task, finished, make_service, make_thumbnailer
+from tests.support.eventarc import deliver
 from tests.support.memory_store import MemoryStore
 from tests.support.pictures import jpeg
 
@@ -194,19 +195,13 @@ def test_events_are_counted(serve: Serve, put: Put, bucket: str, monkeypatch: py
     measured = Measured()
     monkeypatch.setattr("service.bootstrap.meter_provider", lambda: measured.provider)
     client, service = serve(metrics=True)
-    headers = {
-        "ce-specversion": "1.0",
-        "ce-id": "1",
-        "ce-source": "//storage",
-        "ce-type": "google.cloud.storage.object.v1.finalized",
-    }
     resource = put("in/a.jpg", jpeg())
     for data in (resource, resource, put("out/a.jpg", jpeg()), put("in/b.jpg", b"x"), {"bucket": bucket}):
-        assert client.post("/events", headers=headers, json=data).status_code == 200
-    client.post("/events", headers=headers | {"ce-type": "other"}, json=resource)
+        assert deliver(client, data).status_code == 200
+    deliver(client, resource, **{"ce-type": "other"})
     client.post("/events", content=b"nothing")
     service.stop.set()
-    assert client.post("/events", headers=headers, json=resource).status_code == 503
+    assert deliver(client, resource).status_code == 503
     assert measured.sums("thumbnails.images") == {
         "events created": 1, "events skipped": 1, "events ignored": 2, "events rejected": 2, "events failed": 1,
     }  # fmt: skip

@@ -15,25 +15,15 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from service.events import FINALIZED
 from service.naming import Hour
 from service.process import Shutdown
 from tests.conftest import Put, Serve
+from tests.support.eventarc import deliver
 from tests.support.pictures import jpeg, opened
 from tests.support.proxy import Fault, Harm, Proxy
 
-FINALIZED = "google.cloud.storage.object.v1.finalized"
 SMALL = jpeg(16, 12)
-
-
-def deliver(client: httpx.Client, resource: dict[str, Any], **headers: str) -> httpx.Response:
-    """Post an object's resource as Eventarc does."""
-    attributes = {
-        "ce-specversion": "1.0",
-        "ce-id": "1",
-        "ce-type": FINALIZED,
-        "ce-source": f"//storage.googleapis.com/projects/_/buckets/{resource.get('bucket')}",
-    }
-    return client.post("/events", json=resource, headers=attributes | headers)
 
 
 def push(client: httpx.Client, **message: object) -> httpx.Response:

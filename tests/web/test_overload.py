@@ -29,6 +29,7 @@ from service.storage.addresses import FolderLocation, ObjectLocation
 from service.storage.base import StoredObject
 from service.web.app import create_app
 from tests.conftest import Put, Serve
+from tests.support.eventarc import deliver
 from tests.support.memory_store import MemoryStore
 from tests.support.pictures import jpeg
 from tests.support.proxy import Proxy
@@ -47,17 +48,6 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come about"
         time.sleep(0.002)
-
-
-def deliver(client: httpx.Client, resource: dict[str, Any]) -> httpx.Response:
-    """Post an object's resource as Eventarc does."""
-    headers = {
-        "ce-specversion": "1.0",
-        "ce-id": "1",
-        "ce-type": "google.cloud.storage.object.v1.finalized",
-        "ce-source": "//storage.googleapis.com/projects/_/buckets/b",
-    }
-    return client.post("/events", json=resource, headers=headers)
 
 
 class Gate:
