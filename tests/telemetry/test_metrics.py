@@ -70,11 +70,6 @@ def measured() -> Iterator[Measured]:
     made.metrics.close(hurry=False)
 
 
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore("photos")
-
-
 def finish(store: MemoryStore, metrics: Metrics, **request: Any) -> None:  # noqa: ANN401 - fields of a request
     with ThreadPoolExecutor(4) as executor:
         service = make_service(store, executor, metrics)

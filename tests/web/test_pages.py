@@ -56,17 +56,6 @@ def run_to_its_end(looked: Looked, hour: str = HOUR, run_id: str | None = None) 
     return finished(Task(looked.service, RunRequest(timestamp=hour, run_id=run_id))).run_id
 
 
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore("photos")
-
-
-@pytest.fixture
-def looked(store: MemoryStore) -> Iterator[Looked]:
-    with looking(store) as looked:
-        yield looked
-
-
 def names_on(page: Html) -> list[str]:
     """The names on a contact sheet, folders and all, as the addresses of its images have them."""
     return [one.attributes["src"] for one in page.all("img", loading="lazy")]
