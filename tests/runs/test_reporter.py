@@ -1,7 +1,6 @@
 import json
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -17,6 +16,7 @@ from service.storage.addresses import FolderLocation, ObjectLocation
 from tests.support.assembly import finished, make_task
 from tests.support.memory_store import MemoryStore
 from tests.support.pictures import jpeg
+from tests.support.waiting import until
 
 SMALL = jpeg(16, 12)
 
@@ -40,12 +40,6 @@ def stored(store: MemoryStore, index: int = 0, tasks: int = 1) -> TaskReport:
 
 def status(store: MemoryStore) -> RunStatus:
     return run_status(store, "photos", "mine")
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for another thread's doing, which the test's own time limit bounds."""
-    while not condition():
-        pass
 
 
 def test_a_task_leaves_its_report_beside_the_plan(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
