@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,7 +23,6 @@ from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricR
 from PIL import Image
 from structlog.testing import capture_logs
 
-from service.demo.network import free_port
 from service.demo.processes import service_process
 from service.errors import StorageUnavailable, WrongSettings
 from service.events import ObjectFinalized
@@ -35,6 +34,7 @@ from service.telemetry.metrics import Door, Metrics, Stage, Timer, meter_provide
 from tests.conftest import Put, Serve
 from tests.support.assembly import HOUR, Task, finished, make_service, make_thumbnailer
 from tests.support.eventarc import deliver
+from tests.support.http_server import listening
 from tests.support.memory_store import MemoryStore
 from tests.support.pictures import jpeg
 
@@ -254,26 +254,12 @@ def collector(*, silent: bool = False) -> Iterator[Collector]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            """Tests are quiet."""
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_: object) -> None:
-            """Who does not wait for the answer is right."""
-
-    port = free_port()
-    with Server(("127.0.0.1", port), Handler) as server:
-        taken.url = f"http://127.0.0.1:{port}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with listening(Handler) as url:
+        taken.url = url
         try:
             yield taken
         finally:
             taken.released.set()
-            server.shutdown()
-            thread.join()
 
 
 def settings(emulator: str, bucket: str, endpoint: str) -> dict[str, str]:
