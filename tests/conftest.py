@@ -1,7 +1,12 @@
-"""What tests over real HTTP share: the storage emulator, a bucket of one's own, a proxy, the served application."""
+"""Fixtures that several test modules share.
+
+For tests in memory: a store, threads, the application over the store. For tests over real HTTP: the storage emulator, a
+new bucket, a proxy, the served application.
+"""
 
 import itertools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any, Protocol
 
@@ -15,10 +20,31 @@ from service.demo.storage import make_bucket, storage_emulator, upload
 from service.process import Shutdown
 from service.settings import Settings
 from service.web.app import create_app
-from tests.support.browser import serving
+from tests.support.browser import Looked, looking, serving
+from tests.support.memory_store import MemoryStore
 from tests.support.proxy import Proxy, proxied
 
 _numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def executor() -> Iterator[ThreadPoolExecutor]:
+    """Threads for the images of a run."""
+    with ThreadPoolExecutor(4) as pool:
+        yield pool
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    """A store in memory with the bucket `photos`; a module that needs another one overrides it."""
+    return MemoryStore("photos")
+
+
+@pytest.fixture
+def looked(store: MemoryStore) -> Iterator[Looked]:
+    """The application over the store in memory."""
+    with looking(store) as looked:
+        yield looked
 
 
 @pytest.fixture(scope="session")

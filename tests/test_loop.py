@@ -350,7 +350,7 @@ def test_the_replay_of_all_that_was_written_costs_nothing(store: MemoryStore, do
     run_tasks(service, 3, timestamp=FIRST)  # A retry: it takes the newer photo.
 
     written = written_into(store, known, "photos", "thumbs")
-    # There is something to replay: thumbnails of three hours, plans, claims and reports.
+    # There is something to replay: thumbnails of three hours, plans, leases and reports.
     assert {found.location.bucket for found in written} == {output}
     folders = [found.location.name.partition("/")[0] for found in written]
     assert {folder: folders.count(folder) for folder in (CREATED_IN, FIRST, SECOND)} == dict.fromkeys(

@@ -17,6 +17,7 @@ from PIL import ExifTags, Image
 from service.errors import Overloaded
 from service.memory import Budget, decoding_budget, memory_limit
 from tests.support.pictures import encoded
+from tests.support.waiting import until
 
 MEBIBYTE = 1024 * 1024
 NO_LIMIT_OF_VERSION_1 = 9223372036854771712
@@ -249,10 +250,12 @@ def test_more_than_all_there_is_waits_until_it_is_alone() -> None:
 
 def until_waiting(budget: Budget, count: int) -> None:
     """Return once so many wait for some of the budget: each is in the queue before it lets go of the lock."""
-    while True:
+
+    def enough() -> bool:
         with budget._changed:
-            if len(budget._queue) >= count:
-                return
+            return len(budget._queue) >= count
+
+    until(enough)
 
 
 MEASURE = """

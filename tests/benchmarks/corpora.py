@@ -5,18 +5,18 @@ A decoder's time depends on how much detail a picture has, and where. So these h
 once and kept in a temporary folder.
 """
 
-import io
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+
+from tests.support.pictures import encoded
 
 _VERSION = 1
 """To be raised with any change to what is made here: an older folder is then left alone."""
@@ -66,7 +66,7 @@ def _phone() -> Iterator[tuple[str, bytes]]:
         picture = _photo((4000, 3000), seed, grain=4.0)
         exif = Image.Exif()
         exif[_ORIENTATION] = _TURNED if seed % 3 == 0 else _UPRIGHT
-        yield f"{seed:02}.jpg", _encoded(picture, "JPEG", quality=92 + seed % 3, exif=exif)
+        yield f"{seed:02}.jpg", encoded(picture, "JPEG", quality=92 + seed % 3, exif=exif)
 
 
 def _web() -> Iterator[tuple[str, bytes]]:
@@ -78,7 +78,7 @@ def _web() -> Iterator[tuple[str, bytes]]:
 def _tiny() -> Iterator[tuple[str, bytes]]:
     """JPEG that take next to no time, for what is measured of everything around them."""
     for seed in range(4):
-        yield f"{seed:02}.jpg", _encoded(_photo((160, 120), seed), "JPEG", quality=75)
+        yield f"{seed:02}.jpg", encoded(_photo((160, 120), seed), "JPEG", quality=75)
 
 
 def _empty() -> Iterator[tuple[str, bytes]]:
@@ -89,25 +89,25 @@ def _empty() -> Iterator[tuple[str, bytes]]:
 def _mixed() -> Iterator[tuple[str, bytes]]:
     """What is found in a folder that people upload to; `_in_shares` gives each kind its share."""
     for seed in range(4):
-        yield f"jpeg-phone-{seed}.jpg", _encoded(_photo((4000, 3000), seed + 100, grain=4.0), "JPEG", quality=93)
+        yield f"jpeg-phone-{seed}.jpg", encoded(_photo((4000, 3000), seed + 100, grain=4.0), "JPEG", quality=93)
     for seed in range(26):
         yield f"jpeg-web-{seed:02}.jpg", _web_jpeg(seed + 100)
     for seed in range(5):
         picture = _photo((1600, 1200), seed + 200)
-        yield f"jpeg-web-progressive-{seed}.jpg", _encoded(picture, "JPEG", quality=80, progressive=True)
+        yield f"jpeg-web-progressive-{seed}.jpg", encoded(picture, "JPEG", quality=80, progressive=True)
     for seed in range(3):
-        yield f"png-photo-{seed}.png", _encoded(_photo((1280, 960), seed + 300), "PNG")
+        yield f"png-photo-{seed}.png", encoded(_photo((1280, 960), seed + 300), "PNG")
     for seed in range(3):
-        yield f"png-screen-{seed}.png", _encoded(_screen((1600, 1000), seed), "PNG")
+        yield f"png-screen-{seed}.png", encoded(_screen((1600, 1000), seed), "PNG")
     for seed in range(3):
-        yield f"png-cut-out-{seed}.png", _encoded(_cut_out((1000, 1000), seed + 400), "PNG")
+        yield f"png-cut-out-{seed}.png", encoded(_cut_out((1000, 1000), seed + 400), "PNG")
     for seed in range(2):
-        yield f"png-palette-{seed}.png", _encoded(_screen((1200, 800), seed + 50).quantize(64), "PNG")
+        yield f"png-palette-{seed}.png", encoded(_screen((1200, 800), seed + 50).quantize(64), "PNG")
     for seed in range(4):
-        yield f"webp-photo-{seed}.webp", _encoded(_photo((1600, 1067), seed + 500), "WEBP", quality=78)
-    yield "webp-cut-out.webp", _encoded(_cut_out((800, 800), 600), "WEBP", quality=80)
+        yield f"webp-photo-{seed}.webp", encoded(_photo((1600, 1067), seed + 500), "WEBP", quality=78)
+    yield "webp-cut-out.webp", encoded(_cut_out((800, 800), 600), "WEBP", quality=80)
     for seed in range(3):
-        yield f"gif-{seed}.gif", _encoded(_photo((640, 480), seed + 700, grain=0).quantize(128), "GIF")
+        yield f"gif-{seed}.gif", encoded(_photo((640, 480), seed + 700, grain=0).quantize(128), "GIF")
 
 
 def _in_shares(files: list[Path]) -> list[Path]:
@@ -134,7 +134,7 @@ _MAKERS: dict[str, Callable[[], Iterator[tuple[str, bytes]]]] = {
 
 def _web_jpeg(seed: int) -> bytes:
     size = ((1920, 1280), (1600, 1067), (1920, 1080), (1600, 1200))[seed % 4]
-    return _encoded(_photo(size, seed, grain=0.6), "JPEG", quality=70 + seed % 9)
+    return encoded(_photo(size, seed, grain=0.6), "JPEG", quality=70 + seed % 9)
 
 
 @cache
@@ -208,9 +208,3 @@ def _cut_out(size: tuple[int, int], seed: int) -> Image.Image:
     picture = _photo(size, seed, grain=0)
     picture.putalpha(Image.radial_gradient("L").resize(size).point([min(255, max(0, 700 - 4 * v)) for v in range(256)]))
     return picture
-
-
-def _encoded(picture: Image.Image, image_format: str, **options: Any) -> bytes:  # noqa: ANN401 - Pillow's own
-    buffer = io.BytesIO()
-    picture.save(buffer, image_format, **options)
-    return buffer.getvalue()

@@ -38,12 +38,12 @@ from tests.images.conformance import (
     unbounded,
     ycck,
 )
+from tests.support.memory_use import MEBIBYTE, peak_memory
 from tests.support.pictures import encoded, lying, opened, quadrants
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 SPECS = [ThumbnailSpec(), ThumbnailSpec(Box(30, 30), OutputFormat.WEBP, animated=True)]
 FEW_PIXELS = 1_000_000
-MEBIBYTE = 1024 * 1024
 
 
 # Real files, small
@@ -445,14 +445,13 @@ DEFUSED = {
 def _run_bombs() -> None:
     """Meet each bomb in a process of its own, and write down what it took: for `outcomes`, in a child process."""
     make_thumbnails(seeds()["PNG"], SPECS, max_pixels=FEW_PIXELS, reserve=unbounded)
-    unit = 1 if sys.platform == "darwin" else 1024
     for name, make in BOMBS.items():
         data = make()
         sys.stdout.flush()
         if child := os.fork():
             os.waitpid(child, 0)
             continue
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak_memory()
         began = time.process_time()
         try:
             make_thumbnails(data, SPECS, max_pixels=100_000_000, reserve=unbounded)
@@ -460,7 +459,7 @@ def _run_bombs() -> None:
         except ImageRejected as error:
             outcome = f"{type(error).__name__}: {error}"
         seconds = time.process_time() - began
-        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit / MEBIBYTE
+        grown = (peak_memory() - before) / MEBIBYTE
         sys.stdout.write(json.dumps([name, outcome, round(seconds, 3), round(grown, 1), len(data)]) + "\n")
         sys.stdout.flush()
         os._exit(0)

@@ -1,5 +1,4 @@
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,17 +15,6 @@ from tests.support.memory_store import EPOCH, MemoryStore
 from tests.support.pictures import encoded, jpeg, quadrants
 
 SMALL = jpeg(16, 12)
-
-
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore("photos")
-
-
-@pytest.fixture(scope="module")
-def executor() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(4) as pool:
-        yield pool
 
 
 def put(

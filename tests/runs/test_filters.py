@@ -1,6 +1,5 @@
 """Runs with INCLUDE and EXCLUDE."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -11,7 +10,7 @@ from structlog.testing import capture_logs
 from service.errors import InvalidValue
 from service.naming import SOURCE_KEY
 from service.runs.request import RunRequest
-from tests.support.assembly import Task, finished, make_service
+from tests.support.assembly import finished, make_task
 from tests.support.memory_store import EPOCH, MemoryStore
 from tests.support.pictures import jpeg
 
@@ -28,16 +27,6 @@ def store() -> MemoryStore:
     return store
 
 
-@pytest.fixture(scope="module")
-def executor() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(4) as pool:
-        yield pool
-
-
-def task(store: MemoryStore, executor: ThreadPoolExecutor, request: RunRequest | None = None, **settings: Any) -> Task:  # noqa: ANN401 - whatever a setting is
-    return Task(make_service(store, executor, **settings), request)
-
-
 def sources(store: MemoryStore) -> list[str]:
     """The images that have a thumbnail."""
     thumbnails = (store.held(f"gs://photos/{name}").described for name in store.names("photos", "2025"))
@@ -45,14 +34,14 @@ def sources(store: MemoryStore) -> list[str]:
 
 
 def test_what_exclude_leaves_out_is_counted_and_not_read(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
-    report = finished(task(store, executor, exclude=EXCLUDE))
+    report = finished(make_task(store, executor, exclude=EXCLUDE))
     assert (report.discovered, report.created, report.left_out, report.passed_over) == (3, 3, 3, 1)
     assert sources(store) == ["a/1.jpg", "b c/%2F é.jpg", "b/2.png"]
     assert store.calls["read"] == 3
 
 
 def test_include_and_exclude_go_together(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
-    report = finished(task(store, executor, include="{a,b c}/**,nothing/*", exclude="**/@*/**"))
+    report = finished(make_task(store, executor, include="{a,b c}/**,nothing/*", exclude="**/@*/**"))
     assert (report.discovered, report.created, report.left_out) == (3, 3, 3)
     assert sources(store) == ["a/1.jpg", "a/1_200x200.jpg", "b c/%2F é.jpg"]
 
@@ -61,15 +50,15 @@ def test_globs_are_about_names_below_the_input_folder_of_the_settings(
     store: MemoryStore, executor: ThreadPoolExecutor
 ) -> None:
     deeper = RunRequest(input_folder="gs://photos/in/a")
-    assert finished(task(store, executor, deeper, include="a/*.jpg")).created == 2
-    assert finished(task(store, executor, deeper, include="*.jpg")).created == 0
+    assert finished(make_task(store, executor, deeper, include="a/*.jpg")).created == 2
+    assert finished(make_task(store, executor, deeper, include="*.jpg")).created == 0
 
 
 def test_tasks_share_what_is_left(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
     for index in range(40):
         store.put(f"gs://photos/in/many/{index:02}{'_200x200' * (index % 2)}.jpg", SMALL, "image/jpeg")
     reports = [
-        finished(task(store, executor, RunRequest(task_index=index, task_count=4), exclude=EXCLUDE))
+        finished(make_task(store, executor, RunRequest(task_index=index, task_count=4), exclude=EXCLUDE))
         for index in range(4)
     ]
     assert {report.discovered for report in reports} == {23}
@@ -81,12 +70,12 @@ def test_since_and_exclude_leave_out_each_image_once(store: MemoryStore, executo
     store.put("gs://photos/in/a/new.jpg", SMALL, "image/jpeg", created=EPOCH + timedelta(hours=3))
     store.put("gs://photos/in/a/@eaDir/new.jpg", SMALL, "image/jpeg", created=EPOCH + timedelta(hours=3))
     since = (EPOCH + timedelta(hours=2)).isoformat()
-    report = finished(task(store, executor, RunRequest(since=since), exclude=EXCLUDE))
+    report = finished(make_task(store, executor, RunRequest(since=since), exclude=EXCLUDE))
     assert (report.discovered, report.created, report.left_out) == (1, 1, 7)
 
 
 def test_a_dry_run_counts_them_too(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
-    report = finished(task(store, executor, RunRequest(dry_run=True), exclude=EXCLUDE))
+    report = finished(make_task(store, executor, RunRequest(dry_run=True), exclude=EXCLUDE))
     assert (report.created, report.left_out, store.calls["read"]) == (3, 3, 0)
 
 
@@ -109,7 +98,7 @@ def test_globs_that_leave_nothing_are_said(
     warned: bool,
 ) -> None:
     with capture_logs() as lines:
-        report = finished(task(store, executor, RunRequest.model_validate(request_fields), **settings))
+        report = finished(make_task(store, executor, RunRequest.model_validate(request_fields), **settings))
     said = [line for line in lines if line["event"] == "INCLUDE and EXCLUDE leave out every image"]
     assert bool(said) == warned
     if warned:
@@ -117,8 +106,8 @@ def test_globs_that_leave_nothing_are_said(
 
 
 def test_a_run_keeps_its_globs(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
-    finished(task(store, executor, RunRequest(run_id="mine"), exclude=EXCLUDE))
+    finished(make_task(store, executor, RunRequest(run_id="mine"), exclude=EXCLUDE))
     with pytest.raises(InvalidValue, match="another run needs another run_id"):
-        finished(task(store, executor, RunRequest(run_id="mine")))
+        finished(make_task(store, executor, RunRequest(run_id="mine")))
     several: list[dict[str, Any]] = [{}, {"exclude": EXCLUDE}, {"include": EXCLUDE}, {"exclude": "**/@eaDir/**"}]
-    assert len({task(store, executor, **settings).params.run_id for settings in several}) == 4
+    assert len({make_task(store, executor, **settings).params.run_id for settings in several}) == 4

@@ -17,7 +17,7 @@ from service.runs.report import RunReport
 from service.runs.request import RunRequest
 from service.runs.status import run_status
 from service.storage.addresses import FolderLocation, ObjectLocation
-from tests.support.assembly import Task, finished, make_service
+from tests.support.assembly import Task, finished, make_task
 from tests.support.memory_store import MemoryStore
 from tests.support.pictures import jpeg
 
@@ -41,17 +41,6 @@ Line = dict[str, Any]
 Fault = Callable[[str, ObjectLocation | FolderLocation], ServiceError | None]
 
 
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore("photos")
-
-
-@pytest.fixture(scope="module")
-def executor() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(4) as pool:
-        yield pool
-
-
 def task(
     store: MemoryStore,
     executor: ThreadPoolExecutor,
@@ -63,7 +52,7 @@ def task(
     **settings: Any,  # noqa: ANN401 - whatever a setting is
 ) -> Task:
     asked = RunRequest(run_id=run_id, task_index=index, task_count=count, **(request or {}))
-    return Task(make_service(store, executor, **settings), asked)
+    return make_task(store, executor, asked, **settings)
 
 
 def lines(store: MemoryStore) -> list[Line]:

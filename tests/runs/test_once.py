@@ -6,11 +6,11 @@ any two calls.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import Enum
 from functools import cache, partial
 from random import Random
@@ -30,7 +30,7 @@ from service.naming import BOOKKEEPING_FOLDER, GENERATION_KEY, SOURCE_KEY, Hour,
 from service.outcome import Outcome, Result
 from service.runs.report import RunReport
 from service.runs.request import RunRequest
-from service.storage.addresses import FolderLocation, ObjectLocation
+from service.storage.addresses import FolderLocation
 from service.storage.base import StoredObject
 from service.thumbnailer import Thumbnailer
 from tests.support.assembly import Task, finished, make_service, make_thumbnailer
@@ -91,22 +91,11 @@ class WatchedStore(MemoryStore):
         """The sources that are there."""
         return [self.held(f"gs://photos/{name}").described for name in self.names("photos", FENCE.prefix)]
 
-    def put(
-        self,
-        uri: str,
-        data: bytes,
-        content_type: str = "image/jpeg",
-        *,
-        metadata: Mapping[str, str] | None = None,
-        cache_control: str | None = None,
-        created: datetime | None = None,
-    ) -> StoredObject:
+    def put(self, uri: str, *args: Any, **kwargs: Any) -> StoredObject:  # noqa: ANN401 - as in MemoryStore
         name = uri.removeprefix("gs://photos/")
         with self._lock:
             before = self._buckets["photos"].get(name)
-            found = super().put(
-                uri, data, content_type, metadata=metadata, cache_control=cache_control, created=created
-            )
+            found = super().put(uri, *args, **kwargs)
             if not name.startswith((FENCE.prefix, BOOKKEEPING_FOLDER)):
                 self._check(name, before.described if before else None, found)
         return found
@@ -129,24 +118,8 @@ class WatchedStore(MemoryStore):
             self.wrongs.append(f"{found.location} was read")
         return super().read(found, max_bytes)
 
-    def write(
-        self,
-        location: ObjectLocation,
-        data: bytes,
-        *,
-        content_type: str,
-        cache_control: str | None,
-        metadata: Mapping[str, str],
-        if_generation: int | None,
-    ) -> None:
-        super().write(
-            location,
-            data,
-            content_type=content_type,
-            cache_control=cache_control,
-            metadata=metadata,
-            if_generation=if_generation,
-        )
+    def write(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as in MemoryStore
+        super().write(*args, **kwargs)
         self.after_write()
 
 

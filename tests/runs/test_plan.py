@@ -73,7 +73,9 @@ def test_a_plan_says_where_each_chunk_begins_and_is_read_back_by_any_task(
     assert written["timestamp"] == "20251203T15Z"
 
 
-def test_whoever_is_first_has_made_the_plan(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+def test_the_first_planner_makes_the_plan_and_a_later_one_takes_it(
+    store: MemoryStore, executor: ThreadPoolExecutor
+) -> None:
     first = make(Planner(store, executor), store)
     store.delete("gs://photos/in/0.jpg")
     assert make(Planner(store, executor, 1), store) == first
@@ -136,7 +138,7 @@ def test_one_of_many_plans_and_the_others_list_nothing(store: MemoryStore, execu
     assert store.calls["list"] == 1
 
 
-def test_a_planner_that_has_died_is_replaced_once_its_claim_has_run_out(
+def test_a_planner_that_has_died_is_replaced_once_its_lease_has_run_out(
     store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.runs.lease.LEASE_SECONDS", 0.2)
@@ -149,7 +151,7 @@ def test_a_planner_that_has_died_is_replaced_once_its_claim_has_run_out(
     assert third.wait() == plan
 
 
-def test_a_planner_that_is_at_work_keeps_its_claim(
+def test_a_planner_that_is_at_work_keeps_its_lease(
     store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.runs.lease.LEASE_SECONDS", 0.4)
@@ -172,7 +174,7 @@ def test_a_planner_that_is_at_work_keeps_its_claim(
         assert waiting.result(20) == plan
 
 
-def test_what_is_no_image_keeps_the_claim_too_and_can_be_stopped_at(
+def test_what_is_no_image_keeps_the_lease_too_and_can_be_stopped_at(
     store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.runs.lease.LEASE_SECONDS", 0.0)
@@ -185,7 +187,7 @@ def test_what_is_no_image_keeps_the_claim_too_and_can_be_stopped_at(
         split(mine.params, mine.service, [text], mine.lease, StopWhen(lambda: True))
 
 
-def test_a_claim_whose_answer_was_lost_is_still_ours(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+def test_a_lease_whose_answer_was_lost_is_still_ours(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
     mine = Planner(store, executor)
     assert mine.lease.acquire()
     assert mine.lease.acquire()

@@ -1,7 +1,6 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -14,18 +13,12 @@ from service.runs.reporter import SUMMARY_KEY, seconds_between_reports
 from service.runs.request import RunRequest
 from service.runs.status import RunStatus, list_runs, run_status
 from service.storage.addresses import FolderLocation, ObjectLocation
-from tests.runs.test_runner import run
-from tests.support.assembly import finished
+from tests.support.assembly import finished, make_task
 from tests.support.memory_store import MemoryStore
 from tests.support.pictures import jpeg
+from tests.support.waiting import until
 
 SMALL = jpeg(16, 12)
-
-
-@pytest.fixture(scope="module")
-def executor() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(4) as pool:
-        yield pool
 
 
 @pytest.fixture
@@ -49,15 +42,9 @@ def status(store: MemoryStore) -> RunStatus:
     return run_status(store, "photos", "mine")
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for another thread's doing, which the test's own time limit bounds."""
-    while not condition():
-        pass
-
-
 def test_a_task_leaves_its_report_beside_the_plan(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
     store.put("gs://photos/in/bad.jpg", b"no image")
-    answered = finished(run(store, executor, request(1, 3)))
+    answered = finished(make_task(store, executor, request(1, 3)))
     report = stored(store, 1, 3)
     assert report.state is State.WHOLE
     assert report.model_dump(include={*answered.model_fields_set} - {"elapsed_seconds"}) == answered.model_dump(
@@ -83,7 +70,7 @@ def test_a_report_comes_early_and_as_it_goes_and_at_the_end(
             go_on.wait(20)
 
     store.fault = hold
-    made = run(store, executor, request())
+    made = make_task(store, executor, request())
     made.open()
     with ThreadPoolExecutor(1) as worker:
         working = worker.submit(made.work, lambda: False)
@@ -112,7 +99,7 @@ def test_two_writes_of_one_report_are_a_second_apart(
             written.wait(20)
 
     store.fault = note
-    finished(run(store, executor, request()))
+    finished(make_task(store, executor, request()))
     assert len(times) == 2
     assert times[1] - times[0] >= 1
 
@@ -136,7 +123,7 @@ def test_what_cannot_be_replaced_is_written_under_new_names(
             return create_only(kind, where)
 
         store.fault = hold
-        assert finished(run(store, executor, request())).whole
+        assert finished(make_task(store, executor, request())).whole
         now = status(store)
         assert (now.state, now.done, now.failed) == ("whole", 10, 0)
     names = store.names("photos", "thumbnail-runs/mine/task-")
@@ -150,17 +137,17 @@ def test_a_report_that_storage_does_not_take_fails_nothing(
     store.fault = lambda kind, where: (
         StorageUnavailable("down") if kind == "bookkeeping write" and "mine/task-" in str(where) else None
     )
-    assert finished(run(store, executor, request())).created == 10
+    assert finished(make_task(store, executor, request())).created == 10
     assert "report not written" in capsys.readouterr().out
 
 
 def test_a_retry_goes_on_with_the_report(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
     store.put("gs://photos/in/bad.jpg", b"no image")
     store.fault = lambda kind, where: StorageUnavailable("down") if kind == "read" and "3.jpg" in str(where) else None
-    assert finished(run(store, executor, request())).failed == 1
+    assert finished(make_task(store, executor, request())).failed == 1
     store.fault = lambda *_: None
     store.calls.clear()
-    again = finished(run(store, executor, request()))
+    again = finished(make_task(store, executor, request()))
     assert (again.created, again.skipped, again.rejected, again.failed) == (1, 9, 1, 0)
     # The one that failed, and the one that is no image.
     assert store.calls["read"] == 2
@@ -172,23 +159,23 @@ def test_a_retry_goes_on_with_the_report(store: MemoryStore, executor: ThreadPoo
 def test_a_run_shows_what_all_of_its_attempts_have_made(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
     store.put("gs://photos/20251203T15Z/other.jpg", b"")
     store.fault = lambda kind, where: StorageUnavailable("down") if kind == "read" and "3.jpg" in str(where) else None
-    finished(run(store, executor, request()))
+    finished(make_task(store, executor, request()))
     first = status(store)
     assert (first.state, first.created, first.skipped, first.failed, first.done) == ("unfinished", 9, 0, 1, 9)
     store.fault = lambda *_: None
-    finished(run(store, executor, request()))
+    finished(make_task(store, executor, request()))
     now = status(store)
     assert (now.state, now.created, now.skipped, now.failed, now.done, now.total) == ("whole", 10, 0, 0, 10, 10)
     assert (now.bytes_read, now.bytes_written) == (10 * len(SMALL), now.bytes_written)
     assert now.bytes_written > first.bytes_written
-    finished(run(store, executor, request()))
+    finished(make_task(store, executor, request()))
     assert (status(store).created, status(store).skipped, status(store).attempts) == (10, 0, 3)
 
 
 def test_an_attempt_that_has_just_begun_does_not_hide_what_was_made_before(
     store: MemoryStore, executor: ThreadPoolExecutor
 ) -> None:
-    finished(run(store, executor, request()))
+    finished(make_task(store, executor, request()))
     report = stored(store)
     begun = report.model_copy(
         update={
@@ -211,20 +198,20 @@ def test_an_attempt_that_has_just_begun_does_not_hide_what_was_made_before(
 def test_making_again_is_gone_on_with_and_begun_anew_once_it_was_whole(
     store: MemoryStore, executor: ThreadPoolExecutor
 ) -> None:
-    finished(run(store, executor, request()))
+    finished(make_task(store, executor, request()))
     store.fault = lambda kind, where: StorageUnavailable("down") if kind == "read" and "3.jpg" in str(where) else None
-    first = finished(run(store, executor, request(overwrite=True)))
+    first = finished(make_task(store, executor, request(overwrite=True)))
     assert (first.created, first.failed) == (9, 1)
     store.fault = lambda *_: None
-    retried = finished(run(store, executor, request(overwrite=True)))
+    retried = finished(make_task(store, executor, request(overwrite=True)))
     assert (retried.created, retried.skipped) == (1, 9)
-    assert finished(run(store, executor, request(overwrite=True))).created == 10
+    assert finished(make_task(store, executor, request(overwrite=True))).created == 10
 
 
 def test_a_report_that_cannot_be_read_is_begun_anew(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
-    finished(run(store, executor, request()))
+    finished(make_task(store, executor, request()))
     store.put("gs://photos/thumbnail-runs/mine/task-00000-of-00001.json", b"{", "application/json")
-    assert finished(run(store, executor, request())).skipped == 10
+    assert finished(make_task(store, executor, request())).skipped == 10
     assert stored(store).attempt == 0
 
 
@@ -233,7 +220,7 @@ def test_the_status_of_a_run_is_the_sum_of_its_tasks(store: MemoryStore, executo
     store.put("gs://photos/in/notes.txt", b"text", "text/plain")
     store.fault = lambda kind, where: StorageUnavailable("down") if kind == "read" and "9.jpg" in str(where) else None
     for index in (0, 3):
-        finished(run(store, executor, request(index, 4)))
+        finished(make_task(store, executor, request(index, 4)))
     now = status(store)
     assert (now.total, now.task_count, now.timestamp) == (11, 4, "20251203T15Z")
     assert now.done == now.created + now.skipped + now.rejected == 4
@@ -244,7 +231,7 @@ def test_the_status_of_a_run_is_the_sum_of_its_tasks(store: MemoryStore, executo
     assert now.state == "unfinished"
     store.fault = lambda *_: None
     for index in (1, 2, 3):
-        finished(run(store, executor, request(index, 4)))
+        finished(make_task(store, executor, request(index, 4)))
     now = status(store)
     assert (now.state, now.done, now.rejected, now.failed) == ("whole", 11, 1, 0)
     assert now.attempts == 5
@@ -256,15 +243,15 @@ def test_the_status_of_a_run_is_the_sum_of_its_tasks(store: MemoryStore, executo
 def test_images_that_were_added_after_the_plan_count_in_the_total(
     store: MemoryStore, executor: ThreadPoolExecutor
 ) -> None:
-    finished(run(store, executor, request(0, 2)))
+    finished(make_task(store, executor, request(0, 2)))
     store.put("gs://photos/in/8a.jpg", SMALL)
-    assert finished(run(store, executor, request(1, 2))).discovered == 11
+    assert finished(make_task(store, executor, request(1, 2))).discovered == 11
     now = status(store)
     assert (now.state, now.total, now.done) == ("whole", 11, 11)
 
 
 def test_a_task_that_has_gone_quiet_is_named(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
-    finished(run(store, executor, request(0, 2)))
+    finished(make_task(store, executor, request(0, 2)))
     report = stored(store, 0, 2)
     late = report.model_copy(update={"state": State.WORKING, "quiet_after": report.updated})
     store.put(
@@ -278,7 +265,7 @@ def test_a_task_that_has_gone_quiet_is_named(store: MemoryStore, executor: Threa
 
 
 def test_a_run_at_work_tells_its_rate_and_the_time_left(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
-    finished(run(store, executor, request(0, 2)))
+    finished(make_task(store, executor, request(0, 2)))
     report = stored(store, 0, 2)
     busy = report.model_copy(
         update={
@@ -302,7 +289,7 @@ def test_a_run_that_is_being_planned_says_so(store: MemoryStore) -> None:
 
 
 def test_a_run_whose_planning_has_failed_says_so(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
-    made = run(store, executor, request(0, 2))
+    made = make_task(store, executor, request(0, 2))
     made.open()
     store.fault = lambda kind, where: (
         StorageUnavailable("down") if kind == "bookkeeping write" and "plan.json" in str(where) else None
@@ -317,7 +304,7 @@ def test_a_defect_ends_the_report_too(
     def broken(*_: object, **__: object) -> None:
         raise MemoryError
 
-    made = run(store, executor, request())
+    made = make_task(store, executor, request())
     made.open()
     monkeypatch.setattr("service.runs.runner.obtain_plan", broken)
     with pytest.raises(MemoryError):
@@ -334,7 +321,7 @@ def test_a_run_that_is_not_there_is_not_found(store: MemoryStore) -> None:
 
 
 def test_foreign_objects_in_the_bookkeeping_folder_do_no_harm(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
-    finished(run(store, executor, request()))
+    finished(make_task(store, executor, request()))
     for name in (
         "task-x-of-00001.json",
         "task-00000-of-00001.bak",
@@ -350,7 +337,7 @@ def test_long_lists_of_a_run_are_cut(store: MemoryStore, executor: ThreadPoolExe
     for number in range(LIST_LIMIT + 20):
         store.put(f"gs://photos/in/bad-{number:03}.jpg", b"no image")
     for index in range(2):
-        finished(run(store, executor, request(index, 2)))
+        finished(make_task(store, executor, request(index, 2)))
     now = status(store)
     assert (now.rejected, len(now.rejections)) == (LIST_LIMIT + 20, LIST_LIMIT)
 
@@ -358,7 +345,7 @@ def test_long_lists_of_a_run_are_cut(store: MemoryStore, executor: ThreadPoolExe
 def test_runs_are_listed_newest_first(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
     assert list_runs(store, "photos").runs == []
     for run_id in ("b", "a", "c"):
-        finished(run(store, executor, RunRequest(run_id=run_id)))
+        finished(make_task(store, executor, RunRequest(run_id=run_id)))
     listed = list_runs(store, "photos")
     assert [each.run_id for each in listed.runs] == ["c", "a", "b"]
     assert (listed.count, listed.runs[0].total, listed.runs[0].task_count) == (3, 10, 1)
@@ -372,12 +359,12 @@ def test_many_tasks_report_less_often(tasks: int, seconds: float) -> None:
 def test_a_dry_run_leaves_nothing(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
     before = store.names("photos")
     for index in range(3):
-        finished(run(store, executor, request(index, 3, dry_run=True)))
+        finished(make_task(store, executor, request(index, 3, dry_run=True)))
     assert store.names("photos") == before
 
 
 def test_json_of_a_report_is_readable(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
-    finished(run(store, executor, request()))
+    finished(make_task(store, executor, request()))
     written: dict[str, Any] = json.loads(store.held("gs://photos/thumbnail-runs/mine/task-00000-of-00001.json").data)
     assert written["assigned"] == written["created"] + written["skipped"] + written["rejected"] + written["failed"]
     assert {"state", "started", "updated", "images_per_second", "attempt"} <= set(written)

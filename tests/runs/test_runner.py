@@ -2,7 +2,6 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event, Lock, Thread, Timer
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -22,7 +21,7 @@ from service.runs.report import LIST_LIMIT
 from service.runs.request import RunRequest
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange
 from service.storage.base import StoredObject
-from tests.support.assembly import Task, finished, make_service
+from tests.support.assembly import finished, make_task
 from tests.support.memory_store import MemoryStore
 from tests.support.pictures import jpeg
 
@@ -35,21 +34,6 @@ def store() -> MemoryStore:
     return MemoryStore("photos", "thumbs")
 
 
-@pytest.fixture(scope="module")
-def executor() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(4) as pool:
-        yield pool
-
-
-def run(
-    store: MemoryStore,
-    executor: ThreadPoolExecutor,
-    request: RunRequest | None = None,
-    **settings: Any,  # noqa: ANN401 - whatever a setting is
-) -> Task:
-    return Task(make_service(store, executor, **settings), request)
-
-
 def test_a_folder_is_thumbnailed_once(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
     for index in range(10):
         store.put(f"gs://photos/in/{index}.jpg", SMALL)
@@ -58,7 +42,7 @@ def test_a_folder_is_thumbnailed_once(store: MemoryStore, executor: ThreadPoolEx
     store.put("gs://photos/in/bad.jpg", b"no image")
     store.put("gs://photos/other/x.jpg", SMALL)
 
-    report = finished(run(store, executor))
+    report = finished(make_task(store, executor))
     assert (report.discovered, report.created, report.rejected) == (11, 10, 1)
     assert report.rejections[0].source == "gs://photos/in/bad.jpg"
     assert (report.passed_over, report.not_images[0].source) == (1, "gs://photos/in/notes.txt")
@@ -75,13 +59,13 @@ def test_a_folder_is_thumbnailed_once(store: MemoryStore, executor: ThreadPoolEx
     }
 
     store.calls.clear()
-    again = finished(run(store, executor))
+    again = finished(make_task(store, executor))
     assert (again.created, again.skipped, again.rejected) == (0, 10, 1)
     # The one that was rejected is looked at again: another version of the decoder may read it.
     assert set(store.calls) == {"list", "read"} | {f"bookkeeping {kind}" for kind in ("stat", "list", "read", "write")}
     assert (store.calls["list"], store.calls["read"]) == (2, 1)
 
-    third = finished(run(store, executor, RunRequest(overwrite=True)))
+    third = finished(make_task(store, executor, RunRequest(overwrite=True)))
     assert (third.created, third.skipped) == (10, 0)
 
 
@@ -106,7 +90,7 @@ def test_a_run_of_one_task_reads_its_first_image_after_the_first_page(executor: 
     store = Listing("photos")
     for index in range(3 * BATCH):
         store.put(f"gs://photos/in/{index:05}.jpg", SMALL if index == 0 else b"no image")
-    report = finished(run(store, executor))
+    report = finished(make_task(store, executor))
     assert (report.created, report.rejected, store.listed) == (1, 3 * BATCH - 1, 3 * BATCH)
     assert listed_at_first_read[0] <= BATCH + 1
 
@@ -202,19 +186,19 @@ def mapped(
 def test_a_second_run_takes_in_what_is_new_or_changed(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
     store.put("gs://photos/in/a.jpg", SMALL)
     store.put("gs://photos/in/b.jpg", SMALL)
-    finished(run(store, executor))
+    finished(make_task(store, executor))
     store.put("gs://photos/in/b.jpg", jpeg(12, 16))
     store.put("gs://photos/in/c.jpg", SMALL)
-    report = finished(run(store, executor))
+    report = finished(make_task(store, executor))
     assert (report.created, report.skipped) == (2, 1)
 
 
 def test_other_sizes_or_another_layout_are_made_anew(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
     store.put("gs://photos/in/a/x.jpg", SMALL)
-    finished(run(store, executor))
-    assert finished(run(store, executor, thumbnail_sizes="100x100,10x10")).created == 1
-    assert finished(run(store, executor, output_layout="tree")).created == 1
-    assert finished(run(store, executor, output_layout="tree")).skipped == 1
+    finished(make_task(store, executor))
+    assert finished(make_task(store, executor, thumbnail_sizes="100x100,10x10")).created == 1
+    assert finished(make_task(store, executor, output_layout="tree")).created == 1
+    assert finished(make_task(store, executor, output_layout="tree")).skipped == 1
     assert store.names("photos", "20251203T15Z/") == [
         "20251203T15Z/100x100/x.jpg",
         "20251203T15Z/10x10/x.jpg",
@@ -228,10 +212,10 @@ def test_two_sources_of_one_name_are_both_there_and_the_report_says_so(
 ) -> None:
     store.put("gs://photos/in/a/x.jpg", SMALL)
     store.put("gs://photos/in/b/x.jpg", SMALL)
-    report = finished(run(store, executor))
+    report = finished(make_task(store, executor))
     assert (report.created, report.renamed) == (2, 1)
     assert report.renames[0].thumbnail.startswith("gs://photos/20251203T15Z/x~")
-    assert finished(run(store, executor)).skipped == 2
+    assert finished(make_task(store, executor)).skipped == 2
 
 
 def test_each_renamed_thumbnail_of_an_image_is_named_and_no_other(
@@ -259,7 +243,8 @@ def test_chunks_are_disjoint_complete_and_of_one_size(names: set[str], count: in
         store.put(f"gs://photos/in/{name}", SMALL)
     with ThreadPoolExecutor(4) as executor:
         reports = [
-            finished(run(store, executor, RunRequest(task_index=index, task_count=count))) for index in range(count)
+            finished(make_task(store, executor, RunRequest(task_index=index, task_count=count)))
+            for index in range(count)
         ]
     assert sum(report.created for report in reports) == len(names)
     assert {report.discovered for report in reports} == {len(names)}
@@ -278,10 +263,10 @@ def test_a_dry_run_reads_and_writes_nothing_and_counts_what_would_be(
     store.put("gs://photos/in/a.jpg", SMALL)
     store.put("gs://photos/in/b.jpg", SMALL)
     store.put("gs://photos/in/empty.jpg", b"")
-    finished(run(store, executor, RunRequest(timestamp="20251203T15Z")))
+    finished(make_task(store, executor, RunRequest(timestamp="20251203T15Z")))
     store.put("gs://photos/in/c.jpg", SMALL)
     store.calls.clear()
-    report = finished(run(store, executor, RunRequest(dry_run=True)))
+    report = finished(make_task(store, executor, RunRequest(dry_run=True)))
     assert report.dry_run
     assert (report.created, report.skipped, report.rejected) == (1, 2, 1)
     assert report.estimate
@@ -298,7 +283,7 @@ def test_by_content_what_neither_type_nor_name_decides_costs_one_small_read(
     store.put("gs://photos/in/data.bin", b"no image", "application/octet-stream")
     store.put("gs://photos/in/nothing", b"", "")
     store.put("gs://photos/in/notes.txt", b"text", "text/plain")
-    report = finished(run(store, executor, image_detection="content"))
+    report = finished(make_task(store, executor, image_detection="content"))
     assert (report.discovered, report.created, report.passed_over) == (3, 3, 3)
     assert {passed.source.rpartition("/")[2] for passed in report.not_images} == {"data.bin", "nothing", "notes.txt"}
     assert (store.calls["head"], store.calls["read"]) == (3, 3)
@@ -310,7 +295,7 @@ def test_an_image_that_fails_is_counted_and_the_others_go_on(store: MemoryStore,
     store.fault = lambda kind, where: (
         StorageUnavailable("storage is down") if kind == "read" and "3.jpg" in str(where) else None
     )
-    report = finished(run(store, executor))
+    report = finished(make_task(store, executor))
     assert (report.created, report.failed) == (4, 1)
     assert not report.whole
     assert report.failures[0].model_dump() == {
@@ -320,7 +305,7 @@ def test_an_image_that_fails_is_counted_and_the_others_go_on(store: MemoryStore,
     }
     store.fault = lambda *_: None
     store.calls.clear()
-    again = finished(run(store, executor))
+    again = finished(make_task(store, executor))
     assert (again.created, again.skipped) == (1, 4)
     assert store.calls["read"] == 1
 
@@ -333,7 +318,7 @@ def test_a_listing_that_fails_ends_the_run_with_a_report(
     store.put("gs://photos/in/a.jpg", SMALL)
     calls = itertools.count()
     store.fault = lambda kind, _: error if kind == "list" and next(calls) == listing else None
-    report = finished(run(store, executor))
+    report = finished(make_task(store, executor))
     assert report.error
     assert (report.error.code, report.error.source) == (error.code, "gs://photos/in/")
     assert not report.whole
@@ -357,7 +342,7 @@ def test_a_listing_that_fails_half_way_keeps_what_was_done(
     store = Interrupted("photos")
     for index in range(5):
         store.put(f"gs://photos/in/{index}.jpg", SMALL)
-    report = finished(run(store, executor))
+    report = finished(make_task(store, executor))
     assert report.created == 3
     assert report.error
     assert "second page" in report.error.reason
@@ -365,7 +350,7 @@ def test_a_listing_that_fails_half_way_keeps_what_was_done(
 
 def test_a_bucket_that_is_not_there_is_the_callers_mistake(executor: ThreadPoolExecutor) -> None:
     with pytest.raises(BucketNotFound, match="gs://photos"):
-        run(MemoryStore("thumbs"), executor).open()
+        make_task(MemoryStore("thumbs"), executor).open()
 
 
 def test_a_stopped_run_takes_no_further_image_and_says_that_it_is_not_done(
@@ -374,7 +359,7 @@ def test_a_stopped_run_takes_no_further_image_and_says_that_it_is_not_done(
     for index in range(20):
         store.put(f"gs://photos/in/{index:02}.jpg", SMALL)
     stop = Event()
-    made = run(store, executor)
+    made = make_task(store, executor)
     made.open()
     store.fault = lambda kind, _: stop.set() if kind == "write" else None
     made.work(stop.is_set)
@@ -384,7 +369,7 @@ def test_a_stopped_run_takes_no_further_image_and_says_that_it_is_not_done(
     assert report.failures[0].code == "shutting_down"
     assert not report.whole
     store.fault = lambda *_: None
-    assert finished(run(store, executor)).created == 20 - report.created
+    assert finished(make_task(store, executor)).created == 20 - report.created
 
 
 def test_an_executor_that_was_shut_down_leaves_its_images_for_the_next_run(store: MemoryStore) -> None:
@@ -392,7 +377,7 @@ def test_an_executor_that_was_shut_down_leaves_its_images_for_the_next_run(store
         store.put(f"gs://photos/in/{index}.jpg", SMALL)
     closed = ThreadPoolExecutor(1)
     closed.shutdown()
-    report = finished(run(store, closed))
+    report = finished(make_task(store, closed))
     assert (report.failed, report.failures[0].code) == (1, "shutting_down")
 
 
@@ -404,7 +389,7 @@ def test_images_whose_turn_never_comes_are_counted_as_left(store: MemoryStore) -
         holding = one.submit(free.wait, 20)
         while not holding.running():
             pass
-        made = run(store, one)
+        made = make_task(store, one)
         made.open()
         worker = Thread(target=made.work, args=(lambda: False,))
         worker.start()
@@ -421,7 +406,7 @@ def test_images_whose_turn_never_comes_are_counted_as_left(store: MemoryStore) -
 def test_a_run_that_is_stopped_before_its_first_image_says_so(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
     for index in range(3):
         store.put(f"gs://photos/in/{index}.jpg", SMALL)
-    made = run(store, executor, RunRequest(task_index=0, task_count=2))
+    made = make_task(store, executor, RunRequest(task_index=0, task_count=2))
     made.open()
     made.work(lambda: True)
     error = made.report().error
@@ -438,7 +423,7 @@ def test_a_defect_is_counted_as_a_failure_and_its_text_stays_in_the_log(
         raise TypeError("secret")
 
     monkeypatch.setattr("service.images.thumbnail.encode", broken)
-    report = finished(run(store, executor))
+    report = finished(make_task(store, executor))
     assert (report.failed, report.failures[0].code) == (1, "internal_error")
     assert "secret" not in report.failures[0].reason
 
@@ -446,6 +431,6 @@ def test_a_defect_is_counted_as_a_failure_and_its_text_stays_in_the_log(
 def test_long_lists_are_cut_and_their_counts_are_whole(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
     for index in range(LIST_LIMIT + 5):
         store.put(f"gs://photos/in/{index}.jpg", b"no image")
-    report = finished(run(store, executor))
+    report = finished(make_task(store, executor))
     assert report.rejected == LIST_LIMIT + 5
     assert len(report.rejections) == LIST_LIMIT

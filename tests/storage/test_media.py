@@ -1,11 +1,10 @@
 """What the client of media does by itself; `test_cloud.py` has the rest, over the proxy."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import google.auth.credentials
 import google.auth.transport
@@ -22,6 +21,7 @@ from service.storage.addresses import ObjectLocation
 from service.storage.base import StoredObject
 from service.storage.cloud import CloudStore
 from service.storage.media import MediaClient
+from tests.support.http_server import listening
 
 
 class Tokens(google.auth.credentials.Credentials):
@@ -55,9 +55,6 @@ def served(*answers: tuple[int, dict[str, str], bytes]) -> Iterator[tuple[Server
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def log_message(self, *_: object) -> None:
-            """Tests are quiet."""
-
         def do_GET(self) -> None:
             self.rfile.read(int(self.headers.get("content-length", 0)))
             server.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
@@ -70,14 +67,8 @@ def served(*answers: tuple[int, dict[str, str], bytes]) -> Iterator[tuple[Server
 
         do_POST = do_PUT = do_GET  # noqa: N815 - the names that http.server looks for
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
-        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield server, f"http://127.0.0.1:{listening.server_address[1]}"
-        finally:
-            listening.shutdown()
-            thread.join()
+    with listening(Handler) as url:
+        yield server, url
 
 
 def client(url: str, tokens: Tokens) -> MediaClient:

@@ -75,6 +75,16 @@ class Task:
         return self.counts.snapshot()
 
 
+def make_task(
+    store: ObjectStore,
+    executor: Executor,
+    request: RunRequest | None = None,
+    **settings: Any,  # noqa: ANN401 - whatever a setting is
+) -> Task:
+    """Assemble a task over a store; its run has this task alone unless the request says otherwise."""
+    return Task(make_service(store, executor, **settings), request)
+
+
 def finished(task: Task) -> RunReport:
     """Run a task to its end."""
     task.open()

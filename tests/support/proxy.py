@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from service.demo.network import free_port
 from service.naming import BOOKKEEPING_FOLDER
+from tests.support.http_server import listening
 
 
 class Harm(Enum):
@@ -82,9 +82,6 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     proxy: Proxy
 
-    def log_message(self, *_: object) -> None:
-        """Tests are quiet."""
-
     def setup(self) -> None:
         super().setup()
         self.proxy.count("connection")
@@ -134,27 +131,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.shutdown(socket.SHUT_RDWR)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, *_: object) -> None:
-        """A connection that a test broke on purpose is no news."""
-
-
 @contextmanager
 def proxied(target: str) -> Iterator[Proxy]:
     """Run a proxy in threads of this process."""
     proxy = Proxy(target)
-    handler = type("Handler", (_Handler,), {"proxy": proxy})
-    port = free_port()
-    with _Server(("127.0.0.1", port), handler) as server:
-        proxy.url = f"http://127.0.0.1:{port}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with listening(type("Handler", (_Handler,), {"proxy": proxy})) as url:
+        proxy.url = url
         try:
             yield proxy
         finally:
             proxy.released.set()
-            server.shutdown()
-            thread.join()

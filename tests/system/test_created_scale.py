@@ -1,7 +1,6 @@
 """A repair with `created` and nothing to do: its requests and its memory, for 100,000 images in few hours and many."""
 
 import multiprocessing
-import resource
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -18,11 +17,10 @@ from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, Obje
 from service.storage.base import StoredObject
 from tests.support.assembly import Task, finished, make_service
 from tests.support.memory_store import EPOCH, MemoryStore
+from tests.support.memory_use import MEBIBYTE, peak_memory
 
 PAGE = 1000
 IMAGES = 100_000
-MEBIBYTE = 1024 * 1024
-RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 class Made(MemoryStore):
@@ -99,9 +97,9 @@ def repair(total: int, hours: int, scattered: bool) -> Repaired:  # noqa: FBT001
     with ThreadPoolExecutor(16) as executor:
         run(Made(2 * PAGE, 2, scattered=True), executor)  # What is imported and kept anyway is not counted.
         store = Made(total, hours, scattered=scattered)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak_memory()
         run(store, executor)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * RSS_UNIT
+    grown = peak_memory() - before
     return Repaired(store.requests["A"], store.requests["B"], grown)
 
 

@@ -7,14 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from html import unescape
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import httpx
@@ -32,6 +31,7 @@ from service.demo.pubsub import pubsub_emulator, pubsub_missing
 from service.demo.storage import download, list_objects, make_bucket, storage_emulator, upload
 from service.demo.terminal import in_parallel, printable
 from service.demo.world import World
+from tests.support.http_server import listening
 
 HOSTILE = '<img src=x onerror=alert("1")>&\'.jpg'
 MARK = "DEMO_TEST_MARK"
@@ -84,20 +84,6 @@ def marked_processes(mark: str) -> list[str]:
         except OSError:
             continue
     return found
-
-
-@contextmanager
-def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """A server in a thread."""
-    port = free_port()
-    with ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @contextmanager
@@ -302,9 +288,6 @@ def serving(pages: dict[str, tuple[str, str]]) -> Iterator[str]:
             self.send_header("Content-Type", content_type)
             self.end_headers()
             self.wfile.write(text.encode())
-
-        def log_message(self, *_: object) -> None:
-            pass
 
     with listening(Handler) as url:
         yield url
@@ -527,9 +510,6 @@ def answering(status: int, body: bytes) -> Iterator[str]:
             self.send_response(status)
             self.end_headers()
             self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
 
     with listening(Handler) as url:
         yield url

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from service.naming import BOOKKEEPING_FOLDER, Hour, is_output
 from tests.conftest import Put
 from tests.support.pictures import jpeg
 from tests.support.proxy import Fault, Harm, Proxy
+from tests.support.waiting import until
 
 SMALL = jpeg(16, 12)
 
@@ -48,13 +48,6 @@ def report_of(output: str) -> dict[str, Any]:
     """The line of a job's log that says how its run went."""
     (line,) = [line for line in map(json.loads, output.splitlines()) if line["message"] == "run ended"]
     return dict(line)
-
-
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.02)
 
 
 def thumbnails(emulator: str, bucket: str) -> list[dict[str, Any]]:

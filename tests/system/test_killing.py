@@ -219,7 +219,7 @@ def task(environment: dict[str, str], folder: Path, death: Death, *, an_hour_on:
         os.dup2(os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream.fileno())
     requests = os.open(folder / "requests", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     patch = pytest.MonkeyPatch()
-    # Whoever plans and is killed holds the others up for as long as its claim lasts: half a minute, in the last test.
+    # A planner that is killed holds the others up until its lease runs out. The last test keeps the real half a minute.
     patch.setattr("service.runs.lease.LEASE_SECONDS", 0.5)
     # Each attempt would last two seconds at least, to leave its reports.
     patch.setattr("service.runs.reporter.FIRST_SECONDS", 0.1)
@@ -607,7 +607,7 @@ def check_manifests(folder: Folder, held: dict[str, dict[str, Any]]) -> None:
 
 @pytest.mark.timeout(LEASE_SECONDS + 80)
 @pytest.mark.parametrize("again", [True, False])
-def test_a_task_that_is_killed_while_it_plans_holds_the_run_up_till_it_is_tried_again_or_its_claim_has_run_out(
+def test_a_task_that_is_killed_while_it_plans_holds_the_run_up_till_it_is_tried_again_or_its_lease_has_run_out(
     emulator: str, bucket: str, put: Put, proxy: Proxy, *, again: bool
 ) -> None:
     for index in range(30):
@@ -629,8 +629,8 @@ def test_a_task_that_is_killed_while_it_plans_holds_the_run_up_till_it_is_tried_
     }
     tasks = [job(**settings, CLOUD_RUN_TASK_INDEX=str(index)) for index in range(3)]
     assert planned.wait(30)
-    (claim,) = list_objects(emulator, bucket, f"{BOOKKEEPING_FOLDER}{RUN_ID}/planning-")
-    planner = json.loads(download(emulator, bucket, claim["name"]))["task_index"]
+    (lease,) = list_objects(emulator, bucket, f"{BOOKKEEPING_FOLDER}{RUN_ID}/planning-")
+    planner = json.loads(download(emulator, bucket, lease["name"]))["task_index"]
     tasks[planner].kill()
     assert tasks[planner].wait(20) == -signal.SIGKILL
     tasks[planner].communicate()
@@ -642,7 +642,7 @@ def test_a_task_that_is_killed_while_it_plans_holds_the_run_up_till_it_is_tried_
     assert [task.returncode for task in tasks] == [0, 0, 0], outputs
 
     (plan,) = list_objects(emulator, bucket, f"{BOOKKEEPING_FOLDER}{RUN_ID}/plan.json")
-    waited = datetime.fromisoformat(plan["timeCreated"]) - datetime.fromisoformat(claim["timeCreated"])
+    waited = datetime.fromisoformat(plan["timeCreated"]) - datetime.fromisoformat(lease["timeCreated"])
     if again:
         assert waited.total_seconds() < LEASE_SECONDS / 2
     else:

@@ -12,20 +12,20 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
 
 from service.bootstrap import build
-from service.demo.network import free_port, local_client
+from service.demo.network import local_client
 from service.demo.storage import make_bucket, storage_emulator, upload
 from service.settings import Settings
 from service.web.app import create_app
 from tests.support.browser import BROWSER, Html, serving
+from tests.support.http_server import listening
 from tests.support.pictures import jpeg
 from tests.support.proxy import proxied
 
@@ -151,9 +151,6 @@ def indexed() -> Iterator[tuple[str, list[int]]]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def log_message(self, *_: object) -> None:
-            """Tests are quiet."""
-
         def do_GET(self) -> None:
             query = {name: value for name, (value, *_) in parse_qs(urlsplit(self.path).query).items()}
             start = bisect_left(names, query.get("pageToken", query.get("startOffset", "")))
@@ -179,13 +176,5 @@ def indexed() -> Iterator[tuple[str, list[int]]]:
             self.end_headers()
             self.wfile.write(body)
 
-    port = free_port()
-    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
-        server.daemon_threads = True
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{port}", asked
-        finally:
-            server.shutdown()
-            thread.join()
+    with listening(Handler) as url:
+        yield url, asked

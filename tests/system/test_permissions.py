@@ -18,9 +18,9 @@ from service.job import run as run_job
 from service.runs.request import RunParameters, RunRequest
 from service.settings import Settings
 from tests.conftest import Serve
+from tests.support.eventarc import deliver
 from tests.support.pictures import jpeg
 from tests.support.proxy import Fault, Proxy
-from tests.web.test_app import deliver
 
 PAGE = (Path(__file__).resolve().parents[2] / ".readme" / "operating.md").read_text()
 HOUR = "20251203T15Z"

@@ -2,7 +2,6 @@
 read: what planning takes, and how even the chunks are."""
 
 import multiprocessing
-import resource
 import sys
 import threading
 import time
@@ -21,12 +20,10 @@ from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, Obje
 from service.storage.base import StoredObject
 from tests.support.assembly import HOUR, make_service
 from tests.support.memory_store import EPOCH, MemoryStore
+from tests.support.memory_use import MEBIBYTE, peak_memory
 
 FENCE = FolderLocation("photos", "in/")
 PAGE = 1000
-MEBIBYTE = 1024 * 1024
-RSS_UNIT = 1 if sys.platform == "darwin" else 1024
-"""What the system counts resident memory in."""
 
 
 class MadeUpStore(MemoryStore):
@@ -125,11 +122,11 @@ class Planned:
 def measure(total: int, tasks: int) -> Planned:
     planned(MadeUpStore(1000), 10)  # What is imported and kept anyway is not counted.
     store = MadeUpStore(total)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     began = time.monotonic()
     plan = planned(store, tasks)
     seconds = time.monotonic() - began
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * RSS_UNIT
+    grown = peak_memory() - before
     plan_bytes = len(store.held(f"gs://photos/thumbnail-runs/{plan.run_id}/plan.json").data)
     return Planned(real_sizes(store, plan), store.pages, seconds, grown, plan_bytes)
 

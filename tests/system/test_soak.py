@@ -22,6 +22,7 @@ from service.demo.processes import ServiceProcess, log_end, service_process
 from service.demo.storage import list_objects
 from service.memory import decoding_budget, memory_limit
 from tests.conftest import Put
+from tests.support.eventarc import deliver
 from tests.support.pictures import encoded
 
 MEBIBYTE = 1024 * 1024
@@ -137,20 +138,14 @@ class Delivered:
         )
 
 
-def deliver(service: ServiceProcess, resources: Sequence[dict[str, Any]]) -> Delivered:
+def deliver_all(service: ServiceProcess, resources: Sequence[dict[str, Any]]) -> Delivered:
     """Post an event for each object, all at once."""
 
     def post(resource: dict[str, Any]) -> dict[str, Any]:
-        headers = {
-            "ce-id": resource["generation"],
-            "ce-specversion": "1.0",
-            "ce-source": f"//storage.googleapis.com/projects/_/buckets/{resource['bucket']}",
-            "ce-subject": f"objects/{resource['name']}",
-            "ce-type": "google.cloud.storage.object.v1.finalized",
-        }
         try:
             with local_client(timeout=300) as client:
-                answer = client.post(f"{service.url}/events", headers=headers, json=resource)
+                client.base_url = httpx.URL(service.url)
+                answer = deliver(client, resource, **{"ce-id": resource["generation"]})
         except httpx.TransportError as error:
             return {"outcome": "none", "reason": repr(error)}
         return dict(answer.json()) if answer.is_success else {"outcome": f"{answer.status_code} {answer.text}"}
@@ -210,7 +205,7 @@ def test_512_mib_survive_fifty_pictures_of_40_megapixels_at_once(
                 f"peak before the first picture {group.peak / MEBIBYTE:.0f} MiB\n"
             )
             for what, resources in (("large", large), ("mixed", mixed)):
-                delivered = deliver(service, resources)
+                delivered = deliver_all(service, resources)
                 sys.stdout.write(delivered.report(what, group) + "\n")
                 assert_all_created(delivered, service, group)
     made = [found for found in list_objects(emulator, bucket) if not found["name"].startswith("in/")]

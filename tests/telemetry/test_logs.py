@@ -14,6 +14,7 @@ from structlog.contextvars import get_contextvars
 
 from service.demo.processes import service_process
 from tests.conftest import Put, Serve
+from tests.support.eventarc import deliver
 from tests.support.pictures import jpeg
 from tests.support.proxy import Proxy
 
@@ -178,12 +179,6 @@ def test_a_request_can_be_followed_through_the_log_and_nothing_secret_is_in_it(
         "LOG_LEVEL": "DEBUG",
         "PYTHONWARNINGS": "error",
     }
-    attributes = {
-        "ce-specversion": "1.0",
-        "ce-id": "1",
-        "ce-type": "google.cloud.storage.object.v1.finalized",
-        "ce-source": f"//storage.googleapis.com/projects/_/buckets/{bucket}",
-    }
     with service_process(settings) as service:
         secret = {"Authorization": f"Bearer {SECRET}", "X-Serverless-Authorization": f"Bearer {SECRET}"}
         with httpx.Client(base_url=service.url, headers=secret, timeout=60) as client:
@@ -191,9 +186,9 @@ def test_a_request_can_be_followed_through_the_log_and_nothing_secret_is_in_it(
             answer = client.post("/run", headers=traced, json={"run_id": "mine"})
             assert answer.status_code == 503
             hostile = {"X-Cloud-Trace-Context": f'{TRACE}", "x": "' + "y" * 10_000}
-            client.post("/events", headers=attributes | hostile, json=event)
+            deliver(client, event, **hostile)
             late = {"bucket": bucket, "name": "in/late.jpg"}
-            assert client.post("/events", headers=attributes | traced, json=late).status_code == 503
+            assert deliver(client, late, **traced).status_code == 503
             client.post("/events", headers=hostile, content=SECRET)
             client.get("/nothing")
             client.get("/health")
@@ -250,17 +245,7 @@ def test_a_defect_is_logged_with_its_trace_and_its_source_and_the_caller_learns_
 
     monkeypatch.setattr("service.images.thumbnail.encode", broken)
     client, _ = serve()
-    answer = client.post(
-        "/events",
-        json=put("in/a.jpg", jpeg()),
-        headers={
-            "ce-specversion": "1.0",
-            "ce-id": "1",
-            "ce-type": "google.cloud.storage.object.v1.finalized",
-            "ce-source": "//storage",
-            "traceparent": f"00-{TRACE}-{SPAN}-01",
-        },
-    )
+    answer = deliver(client, put("in/a.jpg", jpeg()), traceparent=f"00-{TRACE}-{SPAN}-01")
     assert answer.status_code == 500
     for word in (SECRET, "ZeroDivisionError", "Traceback", ".py"):
         assert word not in answer.text

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,7 +23,6 @@ from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricR
 from PIL import Image
 from structlog.testing import capture_logs
 
-from service.demo.network import free_port
 from service.demo.processes import service_process
 from service.errors import StorageUnavailable, WrongSettings
 from service.events import ObjectFinalized
@@ -34,6 +33,8 @@ from service.settings import load_settings
 from service.telemetry.metrics import Door, Metrics, Stage, Timer, meter_provider
 from tests.conftest import Put, Serve
 from tests.support.assembly import HOUR, Task, finished, make_service, make_thumbnailer
+from tests.support.eventarc import deliver
+from tests.support.http_server import listening
 from tests.support.memory_store import MemoryStore
 from tests.support.pictures import jpeg
 
@@ -67,11 +68,6 @@ def measured() -> Iterator[Measured]:
     made = Measured()
     yield made
     made.metrics.close()
-
-
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore("photos")
 
 
 def finish(store: MemoryStore, metrics: Metrics, **request: Any) -> None:  # noqa: ANN401 - fields of a request
@@ -194,19 +190,13 @@ def test_events_are_counted(serve: Serve, put: Put, bucket: str, monkeypatch: py
     measured = Measured()
     monkeypatch.setattr("service.bootstrap.meter_provider", lambda: measured.provider)
     client, service = serve(metrics=True)
-    headers = {
-        "ce-specversion": "1.0",
-        "ce-id": "1",
-        "ce-source": "//storage",
-        "ce-type": "google.cloud.storage.object.v1.finalized",
-    }
     resource = put("in/a.jpg", jpeg())
     for data in (resource, resource, put("out/a.jpg", jpeg()), put("in/b.jpg", b"x"), {"bucket": bucket}):
-        assert client.post("/events", headers=headers, json=data).status_code == 200
-    client.post("/events", headers=headers | {"ce-type": "other"}, json=resource)
+        assert deliver(client, data).status_code == 200
+    deliver(client, resource, **{"ce-type": "other"})
     client.post("/events", content=b"nothing")
     service.stop.set()
-    assert client.post("/events", headers=headers, json=resource).status_code == 503
+    assert deliver(client, resource).status_code == 503
     assert measured.sums("thumbnails.images") == {
         "events created": 1, "events skipped": 1, "events ignored": 2, "events rejected": 2, "events failed": 1,
     }  # fmt: skip
@@ -264,26 +254,12 @@ def collector(*, silent: bool = False) -> Iterator[Collector]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            """Tests are quiet."""
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_: object) -> None:
-            """Who does not wait for the answer is right."""
-
-    port = free_port()
-    with Server(("127.0.0.1", port), Handler) as server:
-        taken.url = f"http://127.0.0.1:{port}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with listening(Handler) as url:
+        taken.url = url
         try:
             yield taken
         finally:
             taken.released.set()
-            server.shutdown()
-            thread.join()
 
 
 def settings(emulator: str, bucket: str, endpoint: str) -> dict[str, str]:

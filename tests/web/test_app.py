@@ -15,25 +15,15 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from service.events import FINALIZED
 from service.naming import Hour
 from service.process import Shutdown
 from tests.conftest import Put, Serve
+from tests.support.eventarc import deliver
 from tests.support.pictures import jpeg, opened
 from tests.support.proxy import Fault, Harm, Proxy
 
-FINALIZED = "google.cloud.storage.object.v1.finalized"
 SMALL = jpeg(16, 12)
-
-
-def deliver(client: httpx.Client, resource: dict[str, Any], **headers: str) -> httpx.Response:
-    """Post an object's resource as Eventarc does."""
-    attributes = {
-        "ce-specversion": "1.0",
-        "ce-id": "1",
-        "ce-type": FINALIZED,
-        "ce-source": f"//storage.googleapis.com/projects/_/buckets/{resource.get('bucket')}",
-    }
-    return client.post("/events", json=resource, headers=attributes | headers)
 
 
 def push(client: httpx.Client, **message: object) -> httpx.Response:
@@ -365,30 +355,6 @@ class TestRun:
         proxy.fault = lambda *_: None
         again = client.post("/run", json={"timestamp": "20251203T15Z"}).json()
         assert again["created"] + again["skipped"] == 3
-
-    def test_a_run_ends_when_its_caller_has_gone(
-        self, serve: Serve, put: Put, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("service.web.runs._PROGRESS_SECONDS", 0.02)
-        for index in range(60):
-            put(f"in/{index:02}.jpg", SMALL)
-        client, service = serve(concurrency=1)
-        gone = threading.Event()
-        started = threading.Event()
-
-        def hold(kind: str, _: str) -> None:
-            if kind == "read":
-                started.set()
-                gone.wait(20)
-
-        proxy.fault = hold
-        with client.stream("POST", "/run", headers={"Accept": "application/x-ndjson"}) as answer:
-            lines = answer.iter_lines()
-            next(lines)
-            assert started.wait(20)
-        gone.set()
-        service.executor.submit(lambda: None).result(20)
-        assert proxy.requests["read"] < 60
 
     @pytest.mark.parametrize("silent", ["list", "read"])
     def test_a_run_that_is_told_to_end_answers_though_storage_hangs(

@@ -6,7 +6,6 @@ However many requests there are, so many images are in flight, and whoever canno
 import asyncio
 import socket
 import threading
-import time
 from asyncio import timeout
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,9 +28,11 @@ from service.storage.addresses import FolderLocation, ObjectLocation
 from service.storage.base import StoredObject
 from service.web.app import create_app
 from tests.conftest import Put, Serve
+from tests.support.eventarc import deliver
 from tests.support.memory_store import MemoryStore
 from tests.support.pictures import jpeg
 from tests.support.proxy import Proxy
+from tests.support.waiting import until
 
 SMALL = jpeg(16, 12)
 PLACES = 3
@@ -40,24 +41,6 @@ WAIT_SECONDS = 30
 
 HOURS = [f"202601{day:02}T{hour:02}Z" for day in (1, 2) for hour in range(24)]
 """For more runs than the framework has threads for what blocks, which are 40 unless it is given others."""
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.002)
-
-
-def deliver(client: httpx.Client, resource: dict[str, Any]) -> httpx.Response:
-    """Post an object's resource as Eventarc does."""
-    headers = {
-        "ce-specversion": "1.0",
-        "ce-id": "1",
-        "ce-type": "google.cloud.storage.object.v1.finalized",
-        "ce-source": "//storage.googleapis.com/projects/_/buckets/b",
-    }
-    return client.post("/events", json=resource, headers=headers)
 
 
 class Gate:

@@ -7,7 +7,6 @@ import json
 import re
 import shlex
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -24,6 +23,7 @@ from tests.support.assembly import Task, finished
 from tests.support.browser import BROWSER, Answer, Html, Looked, looking
 from tests.support.memory_store import MemoryStore
 from tests.support.pictures import jpeg
+from tests.support.waiting import until
 
 HOUR = "20251203T15Z"
 THUMBNAILS = "/thumbnails?source=gs://photos/in/cat.jpg"
@@ -54,17 +54,6 @@ def put_thumbnail(store: MemoryStore, name: str, data: bytes = SMALL, content_ty
 
 def run_to_its_end(looked: Looked, hour: str = HOUR, run_id: str | None = None) -> str:
     return finished(Task(looked.service, RunRequest(timestamp=hour, run_id=run_id))).run_id
-
-
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore("photos")
-
-
-@pytest.fixture
-def looked(store: MemoryStore) -> Iterator[Looked]:
-    with looking(store) as looked:
-        yield looked
 
 
 def names_on(page: Html) -> list[str]:
@@ -543,8 +532,7 @@ class TestImage:
         looked.store.fault = lambda kind, _: None if kind != "read" or go_on.wait(20) else StorageUnavailable("late")
         with ThreadPoolExecutor(60) as readers:
             answers = [readers.submit(looked.ask, f"/hours/{HOUR}/a.jpg") for _ in range(60)]
-            while looked.store.calls["read"] < 16:
-                time.sleep(0.01)
+            until(lambda: looked.store.calls["read"] >= 16)
             assert looked.page("/").status == looked.ask("/runs").status == 200
             assert looked.store.calls["read"] == 16
             go_on.set()

@@ -1,7 +1,6 @@
 """`GET /thumbnails`: from an image to its thumbnails and back, over a store in memory and over the emulator."""
 
 import json
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -43,17 +42,6 @@ def put_thumbnail(store: MemoryStore, name: str, source: str = SOURCE) -> Stored
         "thumbnail-size": "16x12",
     }
     return store.put(f"gs://photos/{name}", SMALL, metadata=metadata)
-
-
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore("photos")
-
-
-@pytest.fixture
-def looked(store: MemoryStore) -> Iterator[Looked]:
-    with looking(store) as looked:
-        yield looked
 
 
 def address(**parameters: str) -> str:

@@ -12,8 +12,8 @@ import pytest
 from google.cloud import storage
 
 from tests.conftest import Put, Serve
+from tests.support.eventarc import deliver
 from tests.support.pictures import encoded, jpeg, quadrants
-from tests.web.test_app import deliver
 
 PAGE = (Path(__file__).resolve().parents[2] / ".readme" / "where.md").read_text()
 NAMES = ["photos/cat.jpg", "photos/a/b/cat.jpg", "photos/photos/ünï 猫 #1.jpg", "photos/no extension"]
