@@ -224,7 +224,7 @@ def test_each_renamed_thumbnail_of_an_image_is_named_and_no_other(
     store.put("gs://photos/20251203T15Z/10x10/x.jpg", b"somebody's")
     store.put("gs://photos/20251203T15Z/20x20/x.jpg", b"somebody's")
     store.put("gs://photos/in/x.jpg", SMALL)
-    report = finished(run(store, executor, thumbnail_sizes="10x10,15x15,20x20"))
+    report = finished(make_task(store, executor, thumbnail_sizes="10x10,15x15,20x20"))
     assert (report.created, report.renamed) == (1, 1)
     folders = [rename.thumbnail.rpartition("/x~")[0] for rename in report.renames]
     assert folders == ["gs://photos/20251203T15Z/10x10", "gs://photos/20251203T15Z/20x20"]
