@@ -557,7 +557,7 @@ def test_events_that_nobody_answers_are_given_up(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(doors, "_STALL_SECONDS", 0)
     with world_with("http://127.0.0.1:1", tmp_path / "none") as there:
         assert there.door.deliver({}, b"") == 503
-        with pytest.raises(LocalWorldError, match=r"0 of 1 events .* 1 deliveries were refused(?s:.*)cannot be read"):
+        with pytest.raises(LocalWorldError, match=r"0 of 1 events .* deliveries refused: 1(?s:.*)cannot be read"):
             there.door.wait_for(["gs://b/x"])
 
 
