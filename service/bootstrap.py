@@ -1,8 +1,10 @@
 """From settings to a service that is ready: the one place that assembles."""
 
+import os
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from service.images.pool import DecoderPool
 from service.lookup import Output
 from service.naming import OutputFolder
 from service.process import Shutdown, Stop
@@ -25,6 +27,7 @@ class Service:
     selection: Selection
     thumbnailer: Thumbnailer
     metrics: Metrics
+    decoders: DecoderPool
     executor: Executor
     """The one bound on images in flight in this process, whichever door they came through."""
     settings: Settings
@@ -42,6 +45,7 @@ class Service:
         else:
             self.metrics.close()
         self.store.close()
+        self.decoders.close()
 
 
 def build(
@@ -51,6 +55,7 @@ def build(
     stop: Stop | None = None,
     shutdown: Shutdown | None = None,
     metrics: Metrics | None = None,
+    decoders: DecoderPool | None = None,
 ) -> Service:
     """Assemble the service, of Cloud Storage and the usual parts unless others are given.
 
@@ -75,12 +80,15 @@ def build(
         )
         for spec in settings.specs
     ]
-    thumbnailer = Thumbnailer(store, selection, outputs, settings, metrics)
+    # One for each processor: more would take memory and win no time.
+    decoders = decoders or DecoderPool(os.cpu_count() or 1, settings.memory_budget, settings.max_decode_seconds)
+    thumbnailer = Thumbnailer(store, selection, outputs, settings, metrics, decoders)
     return Service(
         store,
         selection,
         thumbnailer,
         metrics,
+        decoders,
         ThreadPoolExecutor(settings.concurrency, "image"),
         settings,
         stop or Stop(),

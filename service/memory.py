@@ -23,8 +23,8 @@ _SMALLEST_BUDGET = 64 * _MEBIBYTE
 PATIENCE_SECONDS = 120
 """Longest wait of an image for memory: more than storage may hang, less than Pub/Sub waits for an answer."""
 
-_MALLOC_PARAMETERS = {-1: 128 * 1024, -3: 4 * 1024 * 1024, -8: 2}
-"""For mallopt(3): M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX."""
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+"""Parameters of mallopt(3)."""
 
 _CGROUPS = Path("/sys/fs/cgroup")
 """Mount point of cgroups on Linux. In a container the root is usually the container's own cgroup."""
@@ -71,8 +71,8 @@ def decoding_budget(limit: int) -> int:
     return max(_SMALLEST_BUDGET, (limit - limit // 10 - _PROCESS_BYTES) * 2 // 3)
 
 
-def tune_malloc() -> None:
-    """Make glibc return freed memory to the system at once; do nothing with another C library.
+def tune_malloc(kept: int = 128 * 1024) -> None:
+    """Make glibc return freed memory to the system, all but so many bytes; do nothing with another C library.
 
     By default glibc raises its thresholds, up to 32 MiB, to the size of what was freed last, and keeps much more:
     fifty pictures of 40 megapixels at once took a service beyond 512 MiB. With these settings they peak at 280 MiB.
@@ -80,8 +80,9 @@ def tune_malloc() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        for parameter, value in _MALLOC_PARAMETERS.items():
-            mallopt(parameter, value)
+        mallopt(_TRIM_THRESHOLD, kept)
+        mallopt(_MMAP_THRESHOLD, 4 * _MEBIBYTE)
+        mallopt(_ARENA_MAX, 2)
 
 
 class Budget:

@@ -131,6 +131,7 @@ class Settings(BaseSettings):
     concurrency: int = Field(default_factory=lambda: min(_MAX_IN_FLIGHT, 24 * (os.cpu_count() or 1)), ge=1, le=1000)
     max_source_bytes: ByteSize = Field(ByteSize(64 * 1024 * 1024), ge=1)
     max_image_pixels: int = Field(100_000_000, ge=1)
+    max_decode_seconds: float = Field(60, gt=0, le=3600)
     memory_budget: ByteSize = Field(default_factory=lambda: ByteSize(decoding_budget(memory_limit())), ge=1)
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], _Upper] = "INFO"
     log_format: Annotated[Literal["json", "console"], _Lower] | None = None

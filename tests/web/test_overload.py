@@ -28,13 +28,16 @@ from service.storage.addresses import FolderLocation, ObjectLocation
 from service.storage.base import StoredObject
 from service.web.app import create_app
 from tests.conftest import Put, Serve
+from tests.support.assembly import decoders
 from tests.support.eventarc import deliver
 from tests.support.memory_store import MemoryStore
-from tests.support.pictures import jpeg
+from tests.support.pictures import encoded, jpeg, quadrants
 from tests.support.proxy import Proxy
 from tests.support.waiting import until
 
 SMALL = jpeg(16, 12)
+LARGE = encoded(quadrants(2000, 1600), "PNG")
+"""Decoding it takes more memory than a worker has without asking."""
 PLACES = 3
 WAIT_SECONDS = 30
 """For what comes at once unless something is wrong."""
@@ -246,16 +249,16 @@ class TestPlaces:
 class TestMemory:
     @pytest.fixture(autouse=True)
     def impatience(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("service.memory.PATIENCE_SECONDS", 0.1)
+        monkeypatch.setattr("service.memory.PATIENCE_SECONDS", 0.5)
 
     @pytest.mark.parametrize(
         ("budget", "reads", "missing"),
-        [("_sources", 0, "memory"), ("_decoding", 1, "memory"), ("_decoders", 1, "processors")],
+        [("_sources", 0, "memory"), ("_decoding", 1, "memory"), ("_processors", 1, "processors")],
     )
     def test_an_event_that_gets_no_memory_or_processor_is_told_when_to_come_again(
         self, serve: Serve, put: Put, proxy: Proxy, budget: str, reads: int, missing: str
     ) -> None:
-        resource = put("in/a.jpg", SMALL)
+        resource = put("in/a.jpg", LARGE)
         client, service = serve()
         memory = getattr(service.thumbnailer, budget)
         with memory.reserve(memory.total):
@@ -267,12 +270,12 @@ class TestMemory:
         assert (proxy.requests["read"], proxy.requests["write"]) == (reads, 0)
         assert deliver(client, resource).json()["outcome"] == "created"
 
-    @pytest.mark.parametrize("budget", ["_sources", "_decoding", "_decoders"])
+    @pytest.mark.parametrize("budget", ["_sources", "_decoding", "_processors"])
     def test_a_run_whose_images_get_no_memory_says_so_and_its_retry_makes_them(
         self, serve: Serve, put: Put, budget: str
     ) -> None:
         for index in range(3):
-            put(f"in/{index}.jpg", SMALL)
+            put(f"in/{index}.jpg", LARGE)
         client, service = serve()
         memory = getattr(service.thumbnailer, budget)
         with memory.reserve(memory.total):
@@ -357,7 +360,9 @@ class TestTheEndOfTheProcess:
     def test_the_process_ends_though_more_runs_hang_than_the_server_has_threads(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        service = build(Settings(input_folder="gs://photos/in"), MemoryStore("photos"), shutdown=HASTE)
+        service = build(
+            Settings(input_folder="gs://photos/in"), MemoryStore("photos"), shutdown=HASTE, decoders=decoders()
+        )
         gate = Gate(service, monkeypatch, "list")
         arrived = runs_that_arrive(monkeypatch)
 
