@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from service.errors import ObjectNotFound, PermissionMissing, ServiceError, StorageUnavailable
+from service.errors import ObjectNotFound, ServiceError, StorageUnavailable
 from service.runs.report import LIST_LIMIT, Counts, State, Summary, TaskReport
 from service.runs.reporter import SUMMARY_KEY, seconds_between_reports
 from service.runs.request import RunRequest
 from service.runs.status import RunStatus, list_runs, run_status
 from service.storage.addresses import FolderLocation, ObjectLocation
 from tests.support.assembly import finished, make_task
-from tests.support.memory_store import MemoryStore
+from tests.support.memory_store import MemoryStore, create_only
 from tests.support.pictures import jpeg
 from tests.support.waiting import until
 
@@ -110,17 +110,12 @@ def test_what_cannot_be_replaced_is_written_under_new_names(
     monkeypatch.setattr("service.runs.reporter.FIRST_SECONDS", 0.0)
     monkeypatch.setattr("service.runs.reporter.SPACING_SECONDS", 0.0)
 
-    def create_only(kind: str, where: ObjectLocation | FolderLocation) -> ServiceError | None:
-        if kind.endswith("write") and isinstance(where, ObjectLocation) and where.name in store.names("photos"):
-            return PermissionMissing("storage.objects.delete is missing")
-        return None
-
     for attempt in (1, 2):
 
         def hold(kind: str, where: ObjectLocation | FolderLocation, count: int = attempt) -> ServiceError | None:
             if kind == "read":
                 until(lambda: len(store.names("photos", "thumbnail-runs/mine/task-")) >= count)
-            return create_only(kind, where)
+            return create_only(store)(kind, where)
 
         store.fault = hold
         assert finished(make_task(store, executor, request())).whole
