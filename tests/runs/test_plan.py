@@ -120,6 +120,41 @@ def test_an_id_that_belongs_to_another_run_is_refused(
     assert caught.value.field == field
 
 
+SINCE = "2025-12-03T15:00:00Z"
+
+
+@pytest.mark.parametrize("since", [{}, {"since": "36h"}, {"since": "2025-12-03T16:00:00+01:00"}])
+def test_an_id_is_refused_with_other_words_for_since(
+    store: MemoryStore, executor: ThreadPoolExecutor, since: dict[str, Any]
+) -> None:
+    make(Planner(store, executor, since=SINCE), store)
+    with pytest.raises(InvalidValue, match=f"'mine' was planned with, '{SINCE}'; another run needs") as caught:
+        Planner(store, executor, 1, **since).planned()
+    assert caught.value.field == "since"
+
+
+def test_a_task_that_comes_later_with_the_same_age_joins_the_plan_and_its_moment(
+    store: MemoryStore, executor: ThreadPoolExecutor
+) -> None:
+    made = make(Planner(store, executor, since="36h"), store)
+    assert Planner(store, executor, 1, since="36h").planned() == made
+
+
+def test_a_plan_with_created_is_joined_without_a_timestamp_and_refused_to_run(
+    store: MemoryStore, executor: ThreadPoolExecutor
+) -> None:
+    made = make(Planner(store, executor, timestamp="created"), store)
+    assert Planner(store, executor, 1).planned() == made
+    with pytest.raises(InvalidValue, match="'run' is not what the run 'mine' was planned with, 'created'") as caught:
+        Planner(store, executor, 1, timestamp="run").planned()
+    assert caught.value.field == "timestamp"
+
+
+def test_a_plan_with_an_hour_is_joined_with_run(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    made = make(Planner(store, executor, timestamp="20260101T00Z"), store)
+    assert Planner(store, executor, 1, timestamp="run").planned() == made
+
+
 def test_a_plan_that_cannot_be_read_is_said_to_be_so(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
     store.put(PLAN, b"{", "application/json")
     with pytest.raises(InvalidValue, match=PLAN):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from service.errors import (
     BucketNotFound,
+    InvalidValue,
     PermissionMissing,
     RetryLater,
     ShuttingDown,
@@ -322,6 +323,28 @@ def test_a_listing_that_fails_ends_the_run_with_a_report(
     assert report.error
     assert (report.error.code, report.error.source) == (error.code, "gs://photos/in/")
     assert not report.whole
+
+
+def test_a_task_that_waits_for_the_plan_of_another_run_is_refused_and_leaves_that_run_alone(
+    store: MemoryStore, executor: ThreadPoolExecutor
+) -> None:
+    store.put("gs://photos/in/a.jpg", SMALL)
+    store.put("gs://photos/in/b.jpg", SMALL)
+    first, second = (
+        make_task(store, executor, RunRequest(run_id="mine", task_index=index, task_count=2, timestamp=timestamp))
+        for index, timestamp in enumerate(("created", "20251203T16Z"))
+    )
+    first.open()
+    second.open()
+    first.work()
+    before = store.names("photos", "thumbnail-runs/")
+    with pytest.raises(InvalidValue, match="'20251203T16Z' is not what the run 'mine' was planned with") as caught:
+        second.work()
+    assert caught.value.field == "timestamp"
+    report = second.report()
+    assert report.error
+    assert (report.error.code, report.error.reason) == ("invalid_value", str(caught.value))
+    assert store.names("photos", "thumbnail-runs/") == before
 
 
 def test_a_listing_that_fails_half_way_keeps_what_was_done(
