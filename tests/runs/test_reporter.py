@@ -436,6 +436,19 @@ def test_runs_are_listed_newest_first(store: MemoryStore, executor: ThreadPoolEx
     assert (listed.count, listed.runs[0].total, listed.runs[0].task_count) == (3, 10, 1)
 
 
+@pytest.mark.usefixtures("frequent_reports")
+def test_the_total_in_the_list_is_that_of_the_newest_report_where_none_is_replaced(
+    store: MemoryStore, executor: ThreadPoolExecutor
+) -> None:
+    store.fault = create_only(store)
+    finished(make_task(store, executor, request()))
+    assert list_runs(store, "photos").runs[0].total == 10
+    store.put("gs://photos/in/new.jpg", SMALL)
+    finished(make_task(store, executor, request()))
+    assert len(store.names("photos", "thumbnail-runs/mine/task-")) > 1
+    assert list_runs(store, "photos").runs[0].total == status(store).total == 11
+
+
 @pytest.mark.parametrize(("tasks", "seconds"), [(1, 10), (1000, 10), (3000, 30), (10_000, 60)])
 def test_many_tasks_report_less_often(tasks: int, seconds: float) -> None:
     assert seconds_between_reports(tasks) == seconds
