@@ -64,8 +64,39 @@ class Planner:
         return obtain_plan(self.params, self.service, self.lease, None, stop)
 
 
+class Clock(Stop):
+    """The time that a lease sees. A wait passes at once, and `after_wait` is what happens meanwhile."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self.seconds = 0.0
+        self.after_wait: Callable[[], None] = lambda: None
+        self._start = datetime.now(UTC)
+        monkeypatch.setattr("service.runs.lease.time", SimpleNamespace(monotonic=lambda: self.seconds))
+        monkeypatch.setattr("service.runs.lease.datetime", SimpleNamespace(now=self._now))
+
+    @property
+    def now(self) -> datetime:
+        return self._start + timedelta(seconds=self.seconds)
+
+    def wait(self, seconds: float) -> bool:
+        assert seconds > 0
+        self.seconds += seconds
+        assert self.seconds < 3600, "nobody waits for so long"
+        self.after_wait()
+        return False
+
+    def _now(self, _: tzinfo) -> datetime:
+        return self.now
+
+
 def make(planner: Planner, store: MemoryStore, should_stop: Callable[[], bool] = lambda: False) -> Plan:
     return planner.make(store.list_objects(FENCE), should_stop)
+
+
+def put_lease(store: MemoryStore, number: int, created: datetime, task: int = 0) -> None:
+    uri = f"gs://photos/{LEASES}{number:05}.json"
+    store.put(uri, b"{}", "application/json", metadata={HOLDER_KEY: f"task {task}"}, created=created)
 
 
 def test_a_plan_says_where_each_chunk_begins_and_is_read_back_by_any_task(
@@ -243,11 +274,6 @@ def test_a_planner_that_is_tried_again_goes_on_at_once_and_renews_its_lease(
     assert store.names("photos", LEASES) == [f"{LEASES}00000.json", f"{LEASES}00001.json"]
 
 
-def put_lease(store: MemoryStore, number: int, created: datetime, task: int = 0) -> None:
-    uri = f"gs://photos/{LEASES}{number:05}.json"
-    store.put(uri, b"{}", "application/json", metadata={HOLDER_KEY: f"task {task}"}, created=created)
-
-
 def test_a_lease_that_has_lapsed_is_taken_over_with_the_next_number_after_one_listing(
     store: MemoryStore, executor: ThreadPoolExecutor
 ) -> None:
@@ -292,32 +318,6 @@ def test_a_lease_is_not_waited_for_longer_than_it_can_hold_although_clocks_diffe
     assert not mine.lease.acquire()
     assert mine.wait_with(clock).total == 10
     assert clock.seconds == pytest.approx(30)
-
-
-class Clock(Stop):
-    """The time that a lease sees. A wait passes at once, and `after_wait` is what happens meanwhile."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        super().__init__()
-        self.seconds = 0.0
-        self.after_wait: Callable[[], None] = lambda: None
-        self._start = datetime.now(UTC)
-        monkeypatch.setattr("service.runs.lease.time", SimpleNamespace(monotonic=lambda: self.seconds))
-        monkeypatch.setattr("service.runs.lease.datetime", SimpleNamespace(now=self._now))
-
-    @property
-    def now(self) -> datetime:
-        return self._start + timedelta(seconds=self.seconds)
-
-    def wait(self, seconds: float) -> bool:
-        assert seconds > 0
-        self.seconds += seconds
-        assert self.seconds < 3600, "nobody waits for so long"
-        self.after_wait()
-        return False
-
-    def _now(self, _: tzinfo) -> datetime:
-        return self.now
 
 
 def test_a_task_that_waits_for_ten_minutes_asks_every_five_seconds_and_for_the_lease_twice_a_minute(
