@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     try:
         return asyncio.run(run(params, service))
     except ServiceError as error:
-        log.error("run ended", code=error.code, reason=str(error))
+        log.error("run ended", code=error.code, reason=_naming_the_option(error))
         return exit_status_of(error)
     finally:
         service.close()

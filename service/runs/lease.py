@@ -6,7 +6,7 @@ Storage only: knows no plan.
 import json
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
 from service.errors import NameTaken, ObjectNotFound, PermissionMissing
@@ -68,13 +68,14 @@ class Lease:
         self._holder = f"task {task_index}"
         self._look_at = 0.0
         """On this process's clock: when the other's lease lapses, or when ours is to be renewed; 0 if unknown."""
+        self._waited_for: int | None = None
+        """The generation of the other's lease."""
 
     def acquire(self) -> bool:
         """Take the lease, or renew it; return False if another task holds it."""
         for _ in range(_ATTEMPTS):
             newest = self._newest()
-            if newest and newest.metadata.get(HOLDER_KEY) != self._holder and (seconds := _seconds_until_lapse(newest)):
-                self._look_at = time.monotonic() + seconds
+            if newest and newest.metadata.get(HOLDER_KEY) != self._holder and self._has_to_wait_for(newest):
                 return False
             number = _number_of(newest) + 1 if newest else 0
             location = self._folder / f"{_PREFIX}{number:05}.json"
@@ -95,6 +96,15 @@ class Lease:
         if self._look_at and not self.seconds_left:
             self.acquire()
 
+    def _has_to_wait_for(self, other: StoredObject) -> bool:
+        """Return True if another's lease has not lapsed; `seconds_left` says how long it holds."""
+        # Clocks of two machines may differ: from the first look on, this one's alone counts.
+        if other.generation != self._waited_for:
+            self._waited_for = other.generation
+            left = (other.created - datetime.now(UTC)).total_seconds() + LEASE_SECONDS
+            self._look_at = time.monotonic() + min(left, LEASE_SECONDS)
+        return self.seconds_left > 0
+
     def _newest(self) -> StoredObject | None:
         start = f"{self._folder.prefix}{_PREFIX}"
         leases = self._store.list_objects(self._folder, NameRange(start, f"{start}:"))
@@ -103,9 +113,3 @@ class Lease:
 
 def _number_of(lease: StoredObject) -> int:
     return number_in(PurePosixPath(lease.location.name).stem.removeprefix(_PREFIX)) or 0
-
-
-def _seconds_until_lapse(lease: StoredObject) -> float:
-    # Clocks of two machines may differ: no lease is waited for longer than it can hold.
-    left = lease.created + timedelta(seconds=LEASE_SECONDS) - datetime.now(UTC)
-    return min(max(0.0, left.total_seconds()), LEASE_SECONDS)

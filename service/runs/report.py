@@ -256,6 +256,7 @@ class Attempt(BaseModel):
     attempt: int = Field(description="0 for the first.")
     started: datetime
     made_before: Counts = Field(Counts(), description="By earlier attempts at the same chunk.")
+    done_before: int = Field(0, description="Images that earlier attempts were done with, if this one goes on.")
     overwrite_before: datetime | None = Field(None, description="With `overwrite`: older thumbnails are made again.")
 
     @classmethod
@@ -272,6 +273,7 @@ class Attempt(BaseModel):
             attempt=max(params.attempt, previous.attempt + 1),
             started=now,
             made_before=previous.made_before + previous,
+            done_before=0 if params.overwrite and not goes_on else previous.done,
             overwrite_before=(goes_on or now) if params.overwrite else None,
         )
 
@@ -290,6 +292,13 @@ class Summary(Counts, Attempt):
     images_per_second: float = Field(description="Since the report before.")
     listed_all: bool = Field(default=False, description="`discovered` grows no more.")
     has_error: bool = False
+
+    @property
+    def done(self) -> int:
+        """Images that the task is done with: made, found up to date, or rejected."""
+        now = self.created + self.skipped + self.rejected
+        # Until it is whole, an attempt may not have come to the images that earlier ones were done with.
+        return now if self.state is State.WHOLE else max(now, self.done_before)
 
 
 class TaskReport(RunReport, Summary):

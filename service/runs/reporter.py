@@ -12,7 +12,7 @@ from typing import Self
 import structlog
 from pydantic import ValidationError
 
-from service.errors import ObjectNotFound, PermissionMissing, ServiceError
+from service.errors import InvalidValue, ObjectNotFound, PermissionMissing, ServiceError
 from service.runs.partition import Chunk
 from service.runs.report import Attempt, Report, RunReport, TaskReport
 from service.runs.request import RunParameters
@@ -98,6 +98,8 @@ class Reporter:
         self._interval = seconds_between_reports(report.params.chunk.count)
         self._rate = _Rate()
         self._may_replace = True
+        self._is_of_run = True
+        """False once the plan says that this run is another's."""
         self._names = 0
         self._last_write = float("-inf")
         self._ended = Event()
@@ -108,8 +110,12 @@ class Reporter:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Write the last report; return when that is done or has failed."""
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        """Write the last report; return when that is done or has failed.
+
+        A task that the run's plan refuses writes none: the name is for the report of the run's own task.
+        """
+        self._is_of_run = error is None or not issubclass(error, InvalidValue)
         self._ended.set()
         self._thread.join()
 
@@ -118,6 +124,8 @@ class Reporter:
         while not self._ended.wait(pause):
             self._write()
             pause = self._interval
+        if not self._is_of_run:
+            return
         time.sleep(max(0.0, self._last_write + SPACING_SECONDS - time.monotonic()))
         self._write()
 

@@ -29,7 +29,6 @@ _REPORTS_READ = 20
 """Tasks of one run whose reports are read for rejections and failures."""
 _READERS = 8
 _MAX_BYTES = 64 * 1024 * 1024
-_ENDED = frozenset({State.WHOLE, State.UNFINISHED})
 
 _Item = TypeVar("_Item")
 _Key = TypeVar("_Key", int, str)
@@ -183,10 +182,7 @@ def _add_up(status: RunStatus, summaries: Sequence[Summary]) -> None:
         setattr(status, field, getattr(now, field))
     for summary in summaries:
         status.skipped += max(0, summary.skipped - summary.made_before.created)
-        # An attempt that has just begun has not looked yet at what the attempts before it have made.
-        settled = summary.created + summary.skipped + summary.rejected
-        before = 0 if summary.starts_over else summary.made_before.created
-        status.done += settled if summary.state in _ENDED else max(settled, before)
+        status.done += summary.done
         status.attempts += summary.attempt + 1
     status.updated = max((summary.updated for summary in summaries), default=None)
 
@@ -198,11 +194,14 @@ def _add_plan(status: RunStatus, stored: StoredObject, plan: Plan, summaries: Se
     status.task_count = plan.task_count
     status.planned = stored.created
     listed = [summary.discovered for summary in summaries if summary.listed_all]
-    if plan.total is None:
-        status.total = listed[0] if listed else None
-    else:
-        # A task that has listed its chunk knows how many images it found more, or fewer, than were planned.
-        status.total = max(plan.total + sum(discovered - plan.total for discovered in listed), status.done)
+    planned = plan.total or 0
+    # A task that has listed its chunk knows how many images it found more, or fewer, than were planned.
+    total = planned + sum(discovered - planned for discovered in listed)
+    if len(listed) == plan.task_count:
+        # Earlier attempts may have been done with images that were deleted since.
+        status.total, status.done = total, min(status.done, total)
+    elif plan.total is not None:
+        status.total = max(total, status.done)
 
 
 def _sort_tasks(status: RunStatus, latest: dict[int, _Reported]) -> None:

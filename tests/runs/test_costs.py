@@ -26,6 +26,13 @@ def test_every_size_is_one_more_write_and_no_further_read() -> None:
     assert (three.media_reads, three.writes) == (one.media_reads, 3 * one.writes)
 
 
+def test_several_tasks_list_once_more_to_plan() -> None:
+    photos = {"image/jpeg": OfType(images=1, bytes=10)}
+    one, two, many = (estimate(photos, listed=2001, outputs=1, prices=Prices(), tasks=tasks) for tasks in (1, 2, 50))
+    assert two.class_a_requests == many.class_a_requests == one.class_a_requests + 3
+    assert two.seconds > one.seconds
+
+
 def test_prices_are_what_the_setting_says() -> None:
     photos = {"image/png": OfType(images=10_000, bytes=0)}
     free = Prices(class_a_per_10000=0, class_b_per_10000=1, vcpu_second=0, gib_second=0)

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
 import pytest
@@ -13,7 +14,9 @@ from service.process import Stop
 from service.runs.existing import BATCH, ExistingThumbnails
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
 from service.storage.base import StoredObject
+from tests.support.assembly import finished, make_task
 from tests.support.memory_store import EPOCH, MemoryStore
+from tests.support.pictures import jpeg
 
 FENCE = FolderLocation("photos", "in/")
 HOUR = Hour("20251203T15Z")
@@ -133,3 +136,21 @@ def test_nothing_is_looked_up_once_it_is_to_stop() -> None:
     existing = ExistingThumbnails(MemoryStore("photos"), outputs(), HOUR, stop)
     with pytest.raises(ShuttingDown):
         existing.up_to_date([source("a.jpg")], HOUR)
+
+
+@pytest.mark.parametrize("sizes", ["100x100", "100x100,20x20"])
+def test_a_copy_of_a_thumbnail_has_no_image_read_again(executor: ThreadPoolExecutor, sizes: str) -> None:
+    store = MemoryStore("photos")
+    for name in "amz":
+        store.put(f"gs://photos/in/{name}.jpg", jpeg(16, 12))
+    assert finished(make_task(store, executor, thumbnail_sizes=sizes)).created == 3
+    for name in store.names("photos", f"{HOUR}/"):
+        if name.endswith("m.jpg"):
+            thumbnail = store.held(f"gs://photos/{name}")
+            # One copy is listed before the thumbnail, and one after it.
+            for copy in ("b.jpg", "n.jpg"):
+                uri = f"gs://photos/{name.removesuffix('m.jpg')}{copy}"
+                store.put(uri, thumbnail.data, metadata=thumbnail.described.metadata)
+    store.calls.clear()
+    assert finished(make_task(store, executor, thumbnail_sizes=sizes)).skipped == 3
+    assert store.calls["read"] == store.calls["write"] == 0

@@ -3,7 +3,7 @@
 import gzip
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha512
 from pathlib import Path
@@ -12,13 +12,13 @@ from typing import Any
 import duckdb
 import pytest
 
-from service.errors import PermissionMissing, ServiceError, StorageUnavailable
+from service.errors import ServiceError, StorageUnavailable
 from service.runs.report import RunReport
 from service.runs.request import RunRequest
 from service.runs.status import run_status
 from service.storage.addresses import FolderLocation, ObjectLocation
 from tests.support.assembly import Task, finished, make_task
-from tests.support.memory_store import MemoryStore
+from tests.support.memory_store import MemoryStore, create_only
 from tests.support.pictures import jpeg
 
 PAGE = (Path(__file__).resolve().parents[2] / ".readme" / "runs.md").read_text()
@@ -38,7 +38,6 @@ FIELDS = [
 ]
 
 Line = dict[str, Any]
-Fault = Callable[[str, ObjectLocation | FolderLocation], ServiceError | None]
 
 
 def task(
@@ -74,16 +73,6 @@ def put_many(store: MemoryStore, count: int) -> list[str]:
     """Put images with names that no compression makes much shorter."""
     names = (f"{number:04}-{sha512(bytes(number)).hexdigest()}" for number in range(count))
     return [str(store.put(f"gs://photos/in/{name}.jpg", SMALL).location) for name in names]
-
-
-def create_only(store: MemoryStore) -> Fault:
-    """Storage lets objects be created and not replaced."""
-
-    def fault(kind: str, where: ObjectLocation | FolderLocation) -> ServiceError | None:
-        taken = isinstance(where, ObjectLocation) and where.name in store.names(where.bucket)
-        return PermissionMissing("storage.objects.delete is missing") if kind.endswith("write") and taken else None
-
-    return fault
 
 
 def no_manifest(kind: str, where: ObjectLocation | FolderLocation) -> ServiceError | None:

@@ -2,7 +2,9 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import count, pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,17 +13,18 @@ from hypothesis import strategies as st
 
 from service.errors import InvalidValue, PermissionMissing, ServiceError, ShuttingDown
 from service.process import Stop
-from service.runs.lease import Lease
+from service.runs.lease import HOLDER_KEY, Lease
 from service.runs.partition import NameSample, range_between
 from service.runs.plan import Plan, obtain_plan, read_plan, split
 from service.runs.request import RunParameters, RunRequest
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange
 from service.storage.base import StoredObject
 from tests.support.assembly import HOUR, StopWhen, make_service
-from tests.support.memory_store import MemoryStore
+from tests.support.memory_store import MemoryStore, create_only
 
 FENCE = FolderLocation("photos", "in/")
 PLAN = "gs://photos/thumbnail-runs/mine/plan.json"
+LEASES = "thumbnail-runs/mine/planning-"
 
 
 @pytest.fixture
@@ -55,11 +58,45 @@ class Planner:
         return obtain_plan(self.params, self.service, self.lease, objects, StopWhen(should_stop))
 
     def wait(self, should_stop: Callable[[], bool] = lambda: False) -> Plan:
-        return obtain_plan(self.params, self.service, self.lease, None, StopWhen(should_stop))
+        return self.wait_with(StopWhen(should_stop))
+
+    def wait_with(self, stop: Stop) -> Plan:
+        return obtain_plan(self.params, self.service, self.lease, None, stop)
+
+
+class Clock(Stop):
+    """The time that a lease sees. A wait passes at once, and `after_wait` is what happens meanwhile."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self.seconds = 0.0
+        self.after_wait: Callable[[], None] = lambda: None
+        self._start = datetime.now(UTC)
+        monkeypatch.setattr("service.runs.lease.time", SimpleNamespace(monotonic=lambda: self.seconds))
+        monkeypatch.setattr("service.runs.lease.datetime", SimpleNamespace(now=self._now))
+
+    @property
+    def now(self) -> datetime:
+        return self._start + timedelta(seconds=self.seconds)
+
+    def wait(self, seconds: float) -> bool:
+        assert seconds > 0
+        self.seconds += seconds
+        assert self.seconds < 3600, "nobody waits for so long"
+        self.after_wait()
+        return False
+
+    def _now(self, _: tzinfo) -> datetime:
+        return self.now
 
 
 def make(planner: Planner, store: MemoryStore, should_stop: Callable[[], bool] = lambda: False) -> Plan:
     return planner.make(store.list_objects(FENCE), should_stop)
+
+
+def put_lease(store: MemoryStore, number: int, created: datetime, task: int = 0) -> None:
+    uri = f"gs://photos/{LEASES}{number:05}.json"
+    store.put(uri, b"{}", "application/json", metadata={HOLDER_KEY: f"task {task}"}, created=created)
 
 
 def test_a_plan_says_where_each_chunk_begins_and_is_read_back_by_any_task(
@@ -114,6 +151,41 @@ def test_an_id_that_belongs_to_another_run_is_refused(
     assert caught.value.field == field
 
 
+SINCE = "2025-12-03T15:00:00Z"
+
+
+@pytest.mark.parametrize("since", [{}, {"since": "36h"}, {"since": "2025-12-03T16:00:00+01:00"}])
+def test_an_id_is_refused_with_other_words_for_since(
+    store: MemoryStore, executor: ThreadPoolExecutor, since: dict[str, Any]
+) -> None:
+    make(Planner(store, executor, since=SINCE), store)
+    with pytest.raises(InvalidValue, match=f"'mine' was planned with, '{SINCE}'; another run needs") as caught:
+        Planner(store, executor, 1, **since).planned()
+    assert caught.value.field == "since"
+
+
+def test_a_task_that_comes_later_with_the_same_age_joins_the_plan_and_its_moment(
+    store: MemoryStore, executor: ThreadPoolExecutor
+) -> None:
+    made = make(Planner(store, executor, since="36h"), store)
+    assert Planner(store, executor, 1, since="36h").planned() == made
+
+
+def test_a_plan_with_created_is_joined_without_a_timestamp_and_refused_to_run(
+    store: MemoryStore, executor: ThreadPoolExecutor
+) -> None:
+    made = make(Planner(store, executor, timestamp="created"), store)
+    assert Planner(store, executor, 1).planned() == made
+    with pytest.raises(InvalidValue, match="'run' is not what the run 'mine' was planned with, 'created'") as caught:
+        Planner(store, executor, 1, timestamp="run").planned()
+    assert caught.value.field == "timestamp"
+
+
+def test_a_plan_with_an_hour_is_joined_with_run(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    made = make(Planner(store, executor, timestamp="20260101T00Z"), store)
+    assert Planner(store, executor, 1, timestamp="run").planned() == made
+
+
 def test_a_plan_that_cannot_be_read_is_said_to_be_so(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
     store.put(PLAN, b"{", "application/json")
     with pytest.raises(InvalidValue, match=PLAN):
@@ -163,7 +235,7 @@ def test_a_planner_that_is_at_work_keeps_its_lease(
     def slowly() -> Iterator[StoredObject]:
         for number in count():
             yield store.held(f"gs://photos/in/{number % 10}.jpg").described
-            if len(store.names("photos", "thumbnail-runs/mine/planning-")) >= 5:
+            if len(store.names("photos", LEASES)) >= 5:
                 renewed.set()
                 return
 
@@ -182,7 +254,7 @@ def test_what_is_no_image_keeps_the_lease_too_and_can_be_stopped_at(
     mine = Planner(store, executor)
     assert mine.lease.acquire()
     split(mine.params, mine.service, [text] * 5, mine.lease, Stop())
-    assert len(store.names("photos", "thumbnail-runs/mine/planning-")) >= 6
+    assert len(store.names("photos", LEASES)) >= 6
     with pytest.raises(ShuttingDown):
         split(mine.params, mine.service, [text], mine.lease, StopWhen(lambda: True))
 
@@ -194,9 +266,93 @@ def test_a_lease_whose_answer_was_lost_is_still_ours(store: MemoryStore, executo
     assert not Planner(store, executor, 1).lease.acquire()
 
 
-def test_a_planner_that_is_tried_again_goes_on_at_once(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+def test_a_planner_that_is_tried_again_goes_on_at_once_and_renews_its_lease(
+    store: MemoryStore, executor: ThreadPoolExecutor
+) -> None:
     assert Planner(store, executor, 2).lease.acquire()
     assert Planner(store, executor, 2).lease.acquire()
+    assert store.names("photos", LEASES) == [f"{LEASES}00000.json", f"{LEASES}00001.json"]
+
+
+def test_a_lease_that_has_lapsed_is_taken_over_with_the_next_number_after_one_listing(
+    store: MemoryStore, executor: ThreadPoolExecutor
+) -> None:
+    for number in range(8):
+        put_lease(store, number, datetime.now(UTC) - timedelta(minutes=1))
+    assert Planner(store, executor, 1).lease.acquire()
+    assert store.calls == {"bookkeeping list": 1, "bookkeeping write": 1}
+    assert store.names("photos", LEASES)[-1] == f"{LEASES}00008.json"
+
+
+def test_a_lease_that_was_renewed_often_is_looked_at_with_one_request(
+    store: MemoryStore, executor: ThreadPoolExecutor
+) -> None:
+    for number in range(100):
+        put_lease(store, number, datetime.now(UTC) - timedelta(seconds=100 - number))
+    assert not Planner(store, executor, 1).lease.acquire()
+    assert store.calls == {"bookkeeping list": 1}
+
+
+def test_a_lease_is_taken_over_although_another_task_is_first_with_the_next_number(
+    store: MemoryStore, executor: ThreadPoolExecutor
+) -> None:
+    put_lease(store, 0, datetime.now(UTC) - timedelta(minutes=1))
+
+    def be_first(kind: str, _: object) -> None:
+        if kind == "bookkeeping write" and len(store.names("photos", LEASES)) == 1:
+            put_lease(store, 1, datetime.now(UTC), task=2)
+
+    store.fault = be_first
+    mine = Planner(store, executor, 1).lease
+    assert not mine.acquire()
+    assert 29 < mine.seconds_left <= 30
+    assert len(store.names("photos", LEASES)) == 2
+
+
+def test_a_lease_is_not_waited_for_longer_than_it_can_hold_although_clocks_differ(
+    store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    put_lease(store, 0, clock.now + timedelta(hours=1))
+    mine = Planner(store, executor, 1)
+    assert not mine.lease.acquire()
+    assert mine.wait_with(clock).total == 10
+    assert clock.seconds == pytest.approx(30)
+
+
+def test_a_task_that_waits_for_ten_minutes_asks_every_five_seconds_and_for_the_lease_twice_a_minute(
+    store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    planned = make(Planner(MemoryStore("photos"), executor), store)
+
+    def hold_the_lease() -> None:
+        put_lease(store, int(clock.seconds / 7.5), clock.now - timedelta(seconds=clock.seconds % 7.5))
+        if clock.seconds >= 600:
+            store.put(PLAN, planned.model_dump_json(by_alias=True).encode(), "application/json")
+
+    hold_the_lease()
+    mine = Planner(store, executor, 1)
+    clock.after_wait = hold_the_lease
+    store.calls.clear()
+    assert not mine.lease.acquire()
+    assert mine.wait_with(clock) == planned
+    assert set(store.calls) == {"bookkeeping stat", "bookkeeping list", "bookkeeping read"}
+    assert 110 <= store.calls["bookkeeping stat"] <= 160
+    assert 20 <= store.calls["bookkeeping list"] <= 30
+    assert store.calls["bookkeeping read"] == 1
+
+
+def test_to_plan_takes_no_right_but_to_create(
+    store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.runs.lease.LEASE_SECONDS", 0.0)  # Each image has the lease renewed.
+    store.fault = create_only(store)
+    first, second = Planner(store, executor), Planner(store, executor, 1)
+    assert first.lease.acquire()
+    assert second.lease.acquire()
+    assert make(first, store) == make(second, store)
+    assert len(store.names("photos", LEASES)) > 10
 
 
 def test_planning_ends_when_it_is_told_to(store: MemoryStore, executor: ThreadPoolExecutor) -> None:

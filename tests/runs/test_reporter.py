@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from service.errors import ObjectNotFound, PermissionMissing, ServiceError, StorageUnavailable
+from service.errors import ObjectNotFound, ServiceError, StorageUnavailable
 from service.runs.report import LIST_LIMIT, Counts, State, Summary, TaskReport
 from service.runs.reporter import SUMMARY_KEY, seconds_between_reports
 from service.runs.request import RunRequest
 from service.runs.status import RunStatus, list_runs, run_status
 from service.storage.addresses import FolderLocation, ObjectLocation
 from tests.support.assembly import finished, make_task
-from tests.support.memory_store import MemoryStore
+from tests.support.memory_store import MemoryStore, create_only
 from tests.support.pictures import jpeg
 from tests.support.waiting import until
 
@@ -27,6 +27,15 @@ def store() -> MemoryStore:
     for number in range(10):
         store.put(f"gs://photos/in/{number}.jpg", SMALL)
     return store
+
+
+@pytest.fixture
+def frequent_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task reports at once and a hundred times a second, and no task goes quiet."""
+    monkeypatch.setattr("service.runs.reporter.FIRST_SECONDS", 0.01)
+    monkeypatch.setattr("service.runs.reporter.SPACING_SECONDS", 0.0)
+    monkeypatch.setattr("service.runs.reporter._SHORTEST_SECONDS", 0.01)
+    monkeypatch.setattr("service.runs.reporter._STALE_AFTER", 10_000)
 
 
 def request(index: int = 0, tasks: int = 1, **fields: object) -> RunRequest:
@@ -56,12 +65,8 @@ def test_a_task_leaves_its_report_beside_the_plan(store: MemoryStore, executor: 
     assert (summary.created, summary.rejected) == (report.created, report.rejected)
 
 
-def test_a_report_comes_early_and_as_it_goes_and_at_the_end(
-    store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("service.runs.reporter.FIRST_SECONDS", 0.01)
-    monkeypatch.setattr("service.runs.reporter.SPACING_SECONDS", 0.0)
-    monkeypatch.setattr("service.runs.reporter._SHORTEST_SECONDS", 0.01)
+@pytest.mark.usefixtures("frequent_reports")
+def test_a_report_comes_early_and_as_it_goes_and_at_the_end(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
     seen: list[State] = []
     go_on = threading.Event()
 
@@ -110,17 +115,12 @@ def test_what_cannot_be_replaced_is_written_under_new_names(
     monkeypatch.setattr("service.runs.reporter.FIRST_SECONDS", 0.0)
     monkeypatch.setattr("service.runs.reporter.SPACING_SECONDS", 0.0)
 
-    def create_only(kind: str, where: ObjectLocation | FolderLocation) -> ServiceError | None:
-        if kind.endswith("write") and isinstance(where, ObjectLocation) and where.name in store.names("photos"):
-            return PermissionMissing("storage.objects.delete is missing")
-        return None
-
     for attempt in (1, 2):
 
         def hold(kind: str, where: ObjectLocation | FolderLocation, count: int = attempt) -> ServiceError | None:
             if kind == "read":
                 until(lambda: len(store.names("photos", "thumbnail-runs/mine/task-")) >= count)
-            return create_only(kind, where)
+            return create_only(store)(kind, where)
 
         store.fault = hold
         assert finished(make_task(store, executor, request())).whole
@@ -183,6 +183,7 @@ def test_an_attempt_that_has_just_begun_does_not_hide_what_was_made_before(
             "created": 0,
             "assigned": 0,
             "made_before": Counts(created=10),
+            "done_before": 10,
             "quiet_after": report.updated + timedelta(hours=1),
         }
     )
@@ -206,6 +207,90 @@ def test_making_again_is_gone_on_with_and_begun_anew_once_it_was_whole(
     retried = finished(make_task(store, executor, request(overwrite=True)))
     assert (retried.created, retried.skipped) == (1, 9)
     assert finished(make_task(store, executor, request(overwrite=True))).created == 10
+
+
+def status_before_the_first_image(store: MemoryStore, executor: ThreadPoolExecutor, asked: RunRequest) -> RunStatus:
+    """Run a task that was tried before to its end; return the status that it had before its first image was read."""
+    go_on = threading.Event()
+
+    def hold(kind: str, _: object) -> None:
+        if kind == "read":
+            assert go_on.wait(20)
+
+    def has_listed() -> bool:
+        report = stored(store, made.params.chunk.index, made.params.chunk.count)
+        return report.state is State.WORKING and report.listed_all
+
+    store.fault = hold
+    made = make_task(store, executor, asked)
+    made.open()
+    with ThreadPoolExecutor(1) as worker:
+        working = worker.submit(made.work)
+        try:
+            until(has_listed)
+            return status(store)
+        finally:
+            go_on.set()
+            working.result(20)
+            store.fault = lambda *_: None
+
+
+def fail_to_read(store: MemoryStore, *numbers: int) -> None:
+    names = {f"in/{number}.jpg" for number in numbers}
+    store.fault = lambda kind, where: (
+        StorageUnavailable("down")
+        if kind == "read" and isinstance(where, ObjectLocation) and where.name in names
+        else None
+    )
+
+
+@pytest.mark.usefixtures("frequent_reports")
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_making_again_shows_as_done_what_was_made_again(
+    store: MemoryStore, executor: ThreadPoolExecutor, tasks: int
+) -> None:
+    again = request(0, tasks, overwrite=True)
+    for index in range(tasks):
+        finished(make_task(store, executor, request(index, tasks)))
+    others = 10 - 10 // tasks
+    begun_anew = status_before_the_first_image(store, executor, again)
+    assert (begun_anew.state, begun_anew.done, begun_anew.total) == ("running", others, 10)
+    fail_to_read(store, 0, 1)
+    finished(make_task(store, executor, again))
+    assert status(store).done == 8
+    gone_on_with = status_before_the_first_image(store, executor, again)
+    assert (gone_on_with.state, gone_on_with.done, gone_on_with.total) == ("running", 8, 10)
+    assert status(store).done == 10
+
+
+@pytest.mark.usefixtures("frequent_reports")
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_no_more_images_are_done_than_there_are_although_some_were_deleted(
+    store: MemoryStore, executor: ThreadPoolExecutor, tasks: int
+) -> None:
+    for index in range(tasks):
+        finished(make_task(store, executor, request(index, tasks)))
+    for number in (1, 2, 3):
+        store.delete(f"gs://photos/in/{number}.jpg")
+    store.put("gs://photos/in/0.jpg", SMALL)
+    now = status_before_the_first_image(store, executor, request(0, tasks))
+    assert (now.state, now.done, now.total) == ("running", 7, 7)
+
+
+def test_an_attempt_that_ends_early_does_not_hide_what_was_done_before(
+    store: MemoryStore, executor: ThreadPoolExecutor
+) -> None:
+    store.put("gs://photos/in/bad.jpg", b"no image")
+    fail_to_read(store, 3)
+    finished(make_task(store, executor, request()))
+    assert status(store).done == 10
+    store.fault = lambda kind, where: (
+        StorageUnavailable("down") if kind == "list" and where == FolderLocation("photos", "20251203T15Z/") else None
+    )
+    for _ in range(2):
+        finished(make_task(store, executor, request()))
+        now = status(store)
+        assert (now.state, now.done, now.failures[0].code) == ("unfinished", 10, "storage_unavailable")
 
 
 def test_a_report_that_cannot_be_read_is_begun_anew(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
@@ -349,6 +434,19 @@ def test_runs_are_listed_newest_first(store: MemoryStore, executor: ThreadPoolEx
     listed = list_runs(store, "photos")
     assert [each.run_id for each in listed.runs] == ["c", "a", "b"]
     assert (listed.count, listed.runs[0].total, listed.runs[0].task_count) == (3, 10, 1)
+
+
+@pytest.mark.usefixtures("frequent_reports")
+def test_the_total_in_the_list_is_that_of_the_newest_report_where_none_is_replaced(
+    store: MemoryStore, executor: ThreadPoolExecutor
+) -> None:
+    store.fault = create_only(store)
+    finished(make_task(store, executor, request()))
+    assert list_runs(store, "photos").runs[0].total == 10
+    store.put("gs://photos/in/new.jpg", SMALL)
+    finished(make_task(store, executor, request()))
+    assert len(store.names("photos", "thumbnail-runs/mine/task-")) > 1
+    assert list_runs(store, "photos").runs[0].total == status(store).total == 11
 
 
 @pytest.mark.parametrize(("tasks", "seconds"), [(1, 10), (1000, 10), (3000, 30), (10_000, 60)])

@@ -6,14 +6,17 @@ from threading import Event, Lock, Thread, Timer
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from service.errors import (
     BucketNotFound,
+    InvalidValue,
     PermissionMissing,
     RetryLater,
     ShuttingDown,
     StorageUnavailable,
 )
+from service.naming import SOURCE_KEY
 from service.process import Stop
 from service.runs.bounded import map_bounded
 from service.runs.existing import BATCH
@@ -310,6 +313,32 @@ def test_an_image_that_fails_is_counted_and_the_others_go_on(store: MemoryStore,
     assert store.calls["read"] == 1
 
 
+def test_the_log_says_which_attempt_it_was_that_ended(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    store.put("gs://photos/in/a.jpg", SMALL)
+    with capture_logs() as lines:
+        for _ in range(3):
+            finished(make_task(store, executor, RunRequest(run_id="mine")))
+        finished(make_task(store, executor, RunRequest(run_id="mine"), cloud_run_task_attempt=7))
+    assert [line["attempt"] for line in lines if line["event"] == "run ended"] == [0, 1, 2, 7]
+
+
+@pytest.mark.parametrize(("tasks", "images", "listings"), [(1, 2, 3), (2, 1, 2 * 3)])
+def test_an_estimate_counts_the_listing_of_all_objects_and_that_of_the_plan_of_several_tasks(
+    store: MemoryStore, executor: ThreadPoolExecutor, tasks: int, images: int, listings: int
+) -> None:
+    for name in "az":
+        store.put(f"gs://photos/in/{name}.jpg", SMALL)
+    store.put("gs://photos/in/notes.txt", b"text", "text/plain")
+    for number in range(1000):
+        store.put(f"gs://photos/in/excluded/{number:03}.jpg", SMALL)
+        store.put(f"gs://photos/in/made/{number:03}.jpg", SMALL, metadata={SOURCE_KEY: "gs://photos/in/a.jpg"})
+    request = RunRequest(dry_run=True, task_index=0, task_count=tasks)
+    report = finished(make_task(store, executor, request, exclude="excluded/**"))
+    assert report.estimate
+    # The other five are the plan, the manifest and the reports.
+    assert report.estimate.class_a_requests == images + listings + 5
+
+
 @pytest.mark.parametrize("error", [PermissionMissing("not allowed"), StorageUnavailable("down")])
 @pytest.mark.parametrize("listing", [0, 1])
 def test_a_listing_that_fails_ends_the_run_with_a_report(
@@ -322,6 +351,28 @@ def test_a_listing_that_fails_ends_the_run_with_a_report(
     assert report.error
     assert (report.error.code, report.error.source) == (error.code, "gs://photos/in/")
     assert not report.whole
+
+
+def test_a_task_that_waits_for_the_plan_of_another_run_is_refused_and_leaves_that_run_alone(
+    store: MemoryStore, executor: ThreadPoolExecutor
+) -> None:
+    store.put("gs://photos/in/a.jpg", SMALL)
+    store.put("gs://photos/in/b.jpg", SMALL)
+    first, second = (
+        make_task(store, executor, RunRequest(run_id="mine", task_index=index, task_count=2, timestamp=timestamp))
+        for index, timestamp in enumerate(("created", "20251203T16Z"))
+    )
+    first.open()
+    second.open()
+    first.work()
+    before = store.names("photos", "thumbnail-runs/")
+    with pytest.raises(InvalidValue, match="'20251203T16Z' is not what the run 'mine' was planned with") as caught:
+        second.work()
+    assert caught.value.field == "timestamp"
+    report = second.report()
+    assert report.error
+    assert (report.error.code, report.error.reason) == ("invalid_value", str(caught.value))
+    assert store.names("photos", "thumbnail-runs/") == before
 
 
 def test_a_listing_that_fails_half_way_keeps_what_was_done(

@@ -8,12 +8,15 @@ from itertools import count
 from pathlib import PurePosixPath
 from threading import RLock
 
-from service.errors import BucketNotFound, NameTaken, ObjectNotFound, ServiceError
+from service.errors import BucketNotFound, NameTaken, ObjectNotFound, PermissionMissing, ServiceError
 from service.naming import BOOKKEEPING_FOLDER
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
 from service.storage.base import UPLOAD_UNIT, Folders, FoundObjects, StoredObject
 
 EPOCH = datetime(2025, 12, 3, 15, 0, tzinfo=UTC)
+
+Fault = Callable[[str, ObjectLocation | FolderLocation], ServiceError | None]
+"""What becomes of a call of a kind; None if nothing."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class MemoryStore:
         self._lock = RLock()
         self._generations = count(1)
         self.calls: Counter[str] = Counter()
-        self.fault: Callable[[str, ObjectLocation | FolderLocation], ServiceError | None] = lambda *_: None
+        self.fault: Fault = lambda *_: None
 
     def _called(self, kind: str, location: ObjectLocation | FolderLocation) -> None:
         if (location.prefix if isinstance(location, FolderLocation) else location.name).startswith(BOOKKEEPING_FOLDER):
@@ -188,3 +191,13 @@ class MemoryUpload:
             metadata={},
             if_generation=None,
         )
+
+
+def create_only(store: MemoryStore) -> Fault:
+    """Let objects be created and not replaced."""
+
+    def fault(kind: str, where: ObjectLocation | FolderLocation) -> ServiceError | None:
+        taken = isinstance(where, ObjectLocation) and where.name in store.names(where.bucket)
+        return PermissionMissing("storage.objects.delete is missing") if kind.endswith("write") and taken else None
+
+    return fault

@@ -14,7 +14,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from html import unescape
 from http.server import BaseHTTPRequestHandler
+from itertools import chain, repeat
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -390,6 +392,14 @@ def test_a_folder_that_is_not_there_ends_the_demo(tmp_path: Path, capsys: pytest
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_on_windows_the_demo_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(main, "os", SimpleNamespace(name="nt"))
+    assert main.main([]) == 1
+    assert capsys.readouterr().err == "demo: its storage emulator runs on Linux and macOS. On Windows, use WSL.\n"
+
+
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for module in [name for name in sys.modules if name.startswith("service.demo.")]:
         monkeypatch.delitem(sys.modules, module)
@@ -501,13 +511,14 @@ def test_help_says_what_the_demo_is(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @contextmanager
-def answering(status: int, body: bytes) -> Iterator[str]:
-    """A server that answers every POST alike."""
+def answering(status: int, body: bytes, refusals: int = 0) -> Iterator[str]:
+    """A server that answers every POST alike, after so many with 503."""
+    statuses = chain(repeat(503, refusals), repeat(status))
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(status)
+            self.send_response(next(statuses))
             self.end_headers()
             self.wfile.write(body)
 
@@ -557,8 +568,31 @@ def test_events_that_nobody_answers_are_given_up(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(doors, "_STALL_SECONDS", 0)
     with world_with("http://127.0.0.1:1", tmp_path / "none") as there:
         assert there.door.deliver({}, b"") == 503
-        with pytest.raises(LocalWorldError, match=r"0 of 1 events .* deliveries refused: 1(?s:.*)cannot be read"):
+        with pytest.raises(LocalWorldError, match=r"0 of 1 events .* deliveries refused: 1\.(?s:.*)cannot be read"):
             there.door.wait_for(["gs://b/x"])
+
+
+CREATED = b'{"outcome": "created", "source": "gs://b/x.jpg", "thumbnail": "gs://b/h/x.jpg"}'
+
+
+@pytest.mark.parametrize("refusals", [0, 2, 4])
+def test_an_event_that_is_refused_is_handed_in_again_until_it_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusals: int
+) -> None:
+    monkeypatch.setattr(doors, "_PAUSES", (0, 0, 0, 0))
+    with answering(200, CREATED, refusals) as url, world_with(url, tmp_path) as there:
+        there.door.deliver_until_taken({}, b"")
+        assert there.door.wait_for(["gs://b/x.jpg"])["gs://b/x.jpg"].outcome == "created"
+        assert there.door._refusals == refusals
+
+
+def test_an_event_that_is_never_taken_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doors, "_PAUSES", (0, 0, 0, 0))
+    monkeypatch.setattr(doors, "_STALL_SECONDS", 0)
+    with answering(503, b"") as url, world_with(url, tmp_path) as there:
+        there.door.deliver_until_taken({}, b"")
+        with pytest.raises(LocalWorldError, match=r"0 of 1 events .* deliveries refused: 5\."):
+            there.door.wait_for(["gs://b/x.jpg"])
 
 
 def test_a_thumbnail_that_is_not_ignored_ends_the_demo(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The options of the job, and the job as a process that is told what to do by them."""
 
+import itertools
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ from service.runs.request import RunRequest
 from service.settings import load_settings
 from tests.conftest import Put
 from tests.support.pictures import jpeg
+from tests.support.proxy import Proxy
 from tests.system.test_end_to_end import environment, report_of, thumbnails
 
 SMALL = jpeg(16, 12)
@@ -155,6 +157,26 @@ def test_options_beat_the_environment(emulator: str, bucket: str, put: Put) -> N
     assert "estimate" not in report
     hour = f"{datetime.fromisoformat(resources[-1]['timeCreated']):%Y%m%dT%HZ}"
     assert {item["name"] for item in thumbnails(emulator, bucket)} == {f"{hour}/2.jpg", f"{hour}/3.jpg"}
+
+
+def test_a_job_whose_id_another_task_takes_meanwhile_ends_with_the_option_to_mend(
+    emulator: str, bucket: str, put: Put, proxy: Proxy
+) -> None:
+    put("in/a.jpg", SMALL)
+    settings = {"INPUT_FOLDER": f"gs://{bucket}/in", "CLOUD_RUN_EXECUTION": "thumbs-abcde"}
+    lists = itertools.count()
+
+    def be_first(kind: str, _: str) -> None:
+        # No plan was there, and the folder's first page is on its way.
+        if kind == "list" and next(lists) == 0:
+            assert job("--timestamp=created", STORAGE_EMULATOR_HOST=emulator, **settings).returncode == 0
+
+    proxy.fault = be_first
+    done = job("--timestamp=20251203T15Z", STORAGE_EMULATOR_HOST=proxy.url, **settings)
+    assert done.returncode == 2
+    end = report_of(done.stdout)
+    assert end["code"] == "invalid_value"
+    assert end["reason"].startswith("--timestamp: '20251203T15Z' is not what the run 'thumbs-abcde' was planned with")
 
 
 def test_a_nightly_repair_with_globs_and_an_overwrite(emulator: str, bucket: str, put: Put) -> None:

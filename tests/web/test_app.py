@@ -306,6 +306,58 @@ class TestRun:
         refused = client.post("/run", json={"run_id": "mine", "timestamp": "20261005T19Z"})
         assert (refused.status_code, refused.json()["field"]) == (422, "timestamp")
 
+    @pytest.mark.parametrize(
+        ("planned", "asked", "field"),
+        [
+            ({"since": "2025-12-03T15:00:00Z"}, {"since": "2025-12-03T16:00:00+01:00"}, "since"),
+            ({"since": "36h"}, {}, "since"),
+            ({"timestamp": "created"}, {"timestamp": "run"}, "timestamp"),
+        ],
+    )
+    def test_an_id_of_a_run_that_was_planned_otherwise_is_refused(
+        self, serve: Serve, planned: dict[str, str], asked: dict[str, str], field: str
+    ) -> None:
+        client, _ = serve()
+        assert client.post("/run", json={"run_id": "mine"} | planned).status_code == 200
+        refused = client.post("/run", json={"run_id": "mine"} | asked)
+        assert (refused.status_code, refused.json()["field"]) == (422, field)
+        assert repr(planned[field]) in refused.json()["reason"]
+
+    def test_a_run_that_was_planned_with_created_is_joined_without_a_timestamp(self, serve: Serve) -> None:
+        client, _ = serve()
+        client.post("/run", json={"run_id": "mine", "timestamp": "created"})
+        joined = client.post("/run", json={"run_id": "mine"})
+        assert (joined.status_code, joined.json()["timestamp"]) == (200, "created")
+
+    @pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson"])
+    def test_an_id_that_another_call_takes_meanwhile_is_refused_and_the_other_run_stays_whole(
+        self, serve: Serve, put: Put, proxy: Proxy, bucket: str, accept: str
+    ) -> None:
+        put("in/a.jpg", SMALL)
+        client, _ = serve()
+        lists = itertools.count()
+
+        def be_first(kind: str, _: str) -> None:
+            # No plan was there, and the folder's first page is on its way.
+            if kind == "list" and next(lists) == 0:
+                client.post("/run", json={"run_id": "mine", "timestamp": "created"}).raise_for_status()
+
+        proxy.fault = be_first
+        body = {"run_id": "mine", "timestamp": "20251203T15Z"}
+        refused = client.post("/run", json=body, headers={"Accept": accept})
+        reason = (
+            "timestamp: '20251203T15Z' is not what the run 'mine' was planned with, 'created'; "
+            "another run needs another run_id"
+        )
+        if accept == "application/json":
+            assert refused.status_code == 422
+            assert refused.json() == {"code": "invalid_value", "reason": reason, "field": "timestamp"}
+        else:
+            report = json.loads(refused.text.splitlines()[-1])
+            assert report["error"] == {"source": f"gs://{bucket}/in/", "code": "invalid_value", "reason": reason}
+        status = client.get("/runs/mine").json()
+        assert (status["state"], status["created"], status["attempts"]) == ("whole", 1, 1)
+
     def test_a_stream_of_progress_ends_in_the_report(
         self, serve: Serve, put: Put, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:

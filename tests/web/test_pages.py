@@ -771,6 +771,19 @@ class TestRuns:
         looked.store.put("gs://photos/thumbnail-runs/other/planning-00000.json", b"{}", "application/json")
         assert looked.page("/runs/other").html.one("span", id="done").text == "0 images so far"
 
+    def test_whose_plan_cannot_be_read_say_so_and_are_listed_beside_the_others(self, looked: Looked) -> None:
+        run_to_its_end(looked, run_id="good")
+        looked.store.put("gs://photos/thumbnail-runs/bad/plan.json", b"{", "application/json")
+        answer = looked.ask("/runs/bad")
+        said = json.loads(answer.body)
+        assert (answer.status, said["code"], said["field"]) == (422, "invalid_value", "run_id")
+        assert "gs://photos/thumbnail-runs/bad/plan.json" in said["reason"]
+        page = looked.page("/runs/bad")
+        assert page.status == 422
+        assert "gs://photos/thumbnail-runs/bad/plan.json" in page.html.one("main").text
+        listed = json.loads(looked.ask("/runs").body)["runs"]
+        assert {run["run_id"] for run in listed} == {"good", "bad"}
+
     def test_that_left_something_say_what_to_do(self, looked: Looked) -> None:
         looked.store.put("gs://photos/in/a.jpg", SMALL)
         looked.store.fault = lambda kind, _: StorageUnavailable("<no> storage") if kind == "read" else None
