@@ -1,11 +1,11 @@
 """From settings to a service that is ready: the one place that assembles."""
 
-import os
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from service.images.pool import DecoderPool
 from service.lookup import Output
+from service.memory import count_processors, count_workers, memory_limit
 from service.naming import OutputFolder
 from service.process import Shutdown, Stop
 from service.selection import Selection
@@ -80,8 +80,8 @@ def build(
         )
         for spec in settings.specs
     ]
-    # One for each processor: more would take memory and win no time.
-    decoders = decoders or DecoderPool(os.cpu_count() or 1, settings.memory_budget, settings.max_decode_seconds)
+    workers = count_workers(memory_limit(), count_processors())
+    decoders = decoders or DecoderPool(workers, settings.memory_budget, settings.max_decode_seconds)
     thumbnailer = Thumbnailer(store, selection, outputs, settings, metrics, decoders)
     return Service(
         store,

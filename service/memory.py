@@ -1,9 +1,10 @@
-"""The memory limit of the container, settings of malloc, and budgets of memory that threads share.
+"""What the container may use of memory and processors, settings of malloc, and budgets of memory that threads share.
 
 A thread that needs memory reserves it before it uses it, and waits, first come first served, until it is free.
 """
 
 import ctypes
+import math
 import os
 import re
 import sys
@@ -17,8 +18,10 @@ from threading import Condition
 from service.errors import Overloaded
 
 _MEBIBYTE = 1024 * 1024
-_PROCESS_BYTES = 104 * _MEBIBYTE
-"""Memory of the process without any picture: as measured, plus a margin."""
+_SERVICE_BYTES = 92 * _MEBIBYTE
+"""Memory of the service's own process without any picture: as measured, plus a margin."""
+_WORKER_BYTES = 36 * _MEBIBYTE
+"""Memory of a worker process: 14 MiB of its own, and what it may keep or take without asking."""
 _SMALLEST_BUDGET = 64 * _MEBIBYTE
 PATIENCE_SECONDS = 120
 """Longest wait of an image for memory: more than storage may hang, less than Pub/Sub waits for an answer."""
@@ -36,39 +39,64 @@ _MEMBERSHIP = re.compile(r"^\d+:(.*?):(/.*)$", re.MULTILINE)
 
 def memory_limit(mount: Path = _CGROUPS, own: Path = _OWN_CGROUPS) -> int:
     """Return the bytes that this process may use: the smallest of its cgroups' limits and the machine's memory."""
-    limits = list(_cgroup_limits(mount, own))
+    limits = [_number(text) for text in _cgroup_files(mount, own, "memory", "memory.max", "memory.limit_in_bytes")]
     with suppress(AttributeError, OSError, ValueError):  # Not every system tells.
         limits.append(os.sysconf("SC_PHYS_PAGES") * PAGESIZE)
     return min((limit for limit in limits if limit > 0), default=sys.maxsize)
 
 
-def _cgroup_limits(mount: Path, own: Path) -> Iterator[int]:
-    """Yield the limits of this process's cgroups and their parents, of versions 2 and 1. See cgroups(7)."""
+def count_processors(mount: Path = _CGROUPS, own: Path = _OWN_CGROUPS) -> int:
+    """Return how many processors this process may use, at least 1: those it may run on, or its cgroups' least quota."""
+    counts = [os.cpu_count() or 1]
+    with suppress(AttributeError):  # Linux alone tells.
+        counts.append(len(os.sched_getaffinity(0)))
+    for text in _cgroup_files(mount, own, "cpu", "cpu.max", "cpu.cfs_quota_us"):
+        quota, _, period = text.partition(" ")
+        # Only version 2 names the period here. The default is the same in both.
+        counts.append(math.ceil(_number(quota) / (_number(period) or 100_000)))
+    return max(1, min(count for count in counts if count > 0))
+
+
+def _number(text: str) -> int:
+    """Return the number in a cgroup's file; 0 for `max` and other words."""
+    try:
+        return int(text)
+    except ValueError:
+        return 0
+
+
+def _cgroup_files(mount: Path, own: Path, controller: str, file: str, file_of_version_1: str) -> Iterator[str]:
+    """Yield what a file says for this process's cgroups and their parents, of versions 2 and 1. See cgroups(7)."""
     memberships: list[tuple[str, str]] = []
     with suppress(OSError):
         memberships = _MEMBERSHIP.findall(own.read_text())
     # Version 2 names no controller. A path with `..` leads out of what the container sees.
     own_paths = {
-        controller: PurePosixPath(path)
-        for controllers, path in memberships
-        for controller in controllers.split(",")
+        name: PurePosixPath(path)
+        for names, path in memberships
+        for name in names.split(",")
         if ".." not in path.split("/")
     }
-    for root, file, controller in (
-        (mount, "memory.max", ""),
-        (mount / "unified", "memory.max", ""),
-        (mount / "memory", "memory.limit_in_bytes", "memory"),
+    for root, name, group in (
+        (mount, file, ""),
+        (mount / "unified", file, ""),
+        (mount / controller, file_of_version_1, controller),
     ):
-        path = own_paths.get(controller, PurePosixPath("/"))
+        path = own_paths.get(group, PurePosixPath("/"))
         for cgroup in (path, *path.parents):
-            # No such file, or it says "max". Version 1 says nearly 2**63 if there is no limit.
-            with suppress(OSError, ValueError):
-                yield int((root / cgroup.relative_to("/") / file).read_text())
+            with suppress(OSError, ValueError):  # There is no such file, or it is no text.
+                yield (root / cgroup.relative_to("/") / name).read_text().strip()
 
 
-def decoding_budget(limit: int) -> int:
+def count_workers(limit: int, processors: int) -> int:
+    """Return how many processes are to decode: one for each processor, in a quarter of the memory limit at most."""
+    return max(1, min(processors, limit // 4 // _WORKER_BYTES))
+
+
+def decoding_budget(limit: int, workers: int) -> int:
     """Return the share of a memory limit for decoding. Half as much again is for the sources held in memory."""
-    return max(_SMALLEST_BUDGET, (limit - limit // 10 - _PROCESS_BYTES) * 2 // 3)
+    processes = _SERVICE_BYTES + workers * _WORKER_BYTES
+    return max(_SMALLEST_BUDGET, (limit - limit // 10 - processes) * 2 // 3)
 
 
 def tune_malloc(kept: int = 128 * 1024) -> None:

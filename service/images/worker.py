@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -33,6 +34,11 @@ _KEPT_BYTES = 4 * 1024 * 1024
 """Freed memory that the process keeps. With less a web image takes a tenth more time."""
 _POPULATE = getattr(mmap, "MAP_POPULATE", 0)
 """Map all pages at once, mmap(2); other systems than Linux do it page by page."""
+_LATE_IMPORTS = (
+    "PIL.BmpImagePlugin", "PIL.GifImagePlugin", "PIL.ImageColor", "PIL.ImageFilter", "PIL.ImagePalette",
+    "PIL.JpegImagePlugin", "PIL.MpoImagePlugin", "PIL.PngImagePlugin", "PIL.PpmImagePlugin", "PIL.TiffImagePlugin",
+)  # fmt: skip
+"""Modules that Pillow imports when it needs them, which it cannot once no file can be opened."""
 _STATM = Path("/proc/self/statm")
 """The size of this process in pages, proc(5)."""
 
@@ -139,6 +145,8 @@ def main() -> None:
     answers = os.dup(1)
     os.dup2(2, 1)
     faulthandler.enable()
+    for name in _LATE_IMPORTS:
+        import_module(name)
     source, memory_budget = map(int, sys.argv[1:])
     with os.fdopen(0, "rb", closefd=False) as requests, os.fdopen(answers, "wb") as replies, suppress(BrokenPipeError):
         worker = _Worker(requests, replies, source, memory_budget)
