@@ -15,14 +15,14 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.bootstrap import Service
-from service.errors import InvalidValue, ObjectNotFound, ShuttingDown
+from service.errors import InvalidValue, NameTaken, ObjectNotFound, ShuttingDown
 from service.naming import CREATED, RUN, Hour
 from service.process import Stop
-from service.runs.lease import Lease, create_if_absent
+from service.runs.lease import Lease, create, tries
 from service.runs.partition import Boundary, Chunk, NameSample, range_between
 from service.runs.request import RunParameters
 from service.storage.addresses import NameRange
-from service.storage.base import ObjectStore, StoredObject
+from service.storage.base import ObjectStore, StoredObject, refused
 
 PLAN_NAME = "plan.json"
 _MAX_PLAN_BYTES = 64 * 1024 * 1024
@@ -156,7 +156,7 @@ def obtain_plan(
                 return plan_of_another
             objects = service.store.list_objects(params.folder)
         plan = split(params, service, objects or (), lease, stop)
-    return plan if params.dry_run else _agree(plan, params, service)
+    return plan if params.dry_run else _agree(plan, params, service, stop)
 
 
 def split(
@@ -178,15 +178,26 @@ def split(
     return Plan.of(params, sample.total, boundaries)
 
 
-def _agree(plan: Plan, params: RunParameters, service: Service) -> Plan:
-    """Create the plan's object; return the plan of whichever task was first with that."""
+def _agree(plan: Plan, params: RunParameters, service: Service, stop: Stop) -> Plan:
+    """Create the plan's object; return the plan of whichever task was first with that.
+
+    Raises:
+        StorageUnavailable: storage says again and again that the name is taken, and it holds nothing.
+    """
     metadata = {"tasks": str(plan.task_count)}
     if plan.total is not None:
         metadata["total"] = str(plan.total)
-    if create_if_absent(service.store, params.run_folder / PLAN_NAME, plan.model_dump(mode="json"), metadata):
-        log.info("run planned", run_id=plan.run_id, total=plan.total, task_count=plan.task_count)
-        return plan
-    return read_plan(params, service) or plan
+    for _ in tries(stop.wait):
+        try:
+            create(service.store, params.run_folder / PLAN_NAME, plan.model_dump(mode="json"), metadata)
+        except NameTaken as error:
+            if plan_of_another := read_plan(params, service):
+                return plan_of_another
+            refusal = error
+        else:
+            log.info("run planned", run_id=plan.run_id, total=plan.total, task_count=plan.task_count)
+            return plan
+    raise refused(refusal) from refusal
 
 
 def _wait(params: RunParameters, service: Service, lease: Lease, stop: Stop) -> Plan | None:

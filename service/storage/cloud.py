@@ -179,8 +179,9 @@ class CloudStore:
             except api.PreconditionFailed as error:
                 if if_generation is None:
                     raise
+                expected = f"generation {if_generation}" if if_generation else "no object"
                 raise NameTaken(
-                    f"cannot write {location}: the name holds another generation than expected: {_reason(error)}"
+                    f"cannot write {location}, whose name is to hold {expected}: {_reason(error)}"
                 ) from error
 
     def open_upload(self, location: ObjectLocation, content_type: str) -> Upload:
