@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from service.errors import ObjectNotFound, PermissionMissing, ServiceError
 from service.runs.partition import Chunk
+from service.runs.record import problem_of
 from service.runs.report import Attempt, Report, RunReport, TaskReport
 from service.runs.request import RunParameters
 from service.storage.addresses import NameRange, ObjectLocation
@@ -63,7 +64,7 @@ def previous_report(params: RunParameters, store: ObjectStore) -> TaskReport | N
     except ObjectNotFound:
         return None
     except ValidationError as error:
-        log.warning("the report of an earlier attempt cannot be read", report=str(location), reason=str(error))
+        log.warning("the report of an earlier attempt cannot be read", report=str(location), reason=problem_of(error))
         return None
 
 
