@@ -1,6 +1,6 @@
 """A task's report beside the plan: written early, as the task goes, and at its end, by a thread of its own.
 
-A failed write is logged and never fails the run.
+A failed write is logged. The next report makes up for it; a task whose last one is lost is not whole.
 """
 
 import time
@@ -12,7 +12,15 @@ from typing import Self
 import structlog
 from pydantic import ValidationError
 
-from service.errors import ObjectNotFound, PermissionMissing, ServiceError
+from service.errors import (
+    InternalError,
+    ObjectNotFound,
+    PermissionMissing,
+    RetryLater,
+    ServiceError,
+    StorageUnavailable,
+)
+from service.process import Stop
 from service.runs.partition import Chunk
 from service.runs.record import problem_of
 from service.runs.report import Attempt, Report, RunReport, TaskReport
@@ -29,6 +37,10 @@ SPACING_SECONDS = 1.0
 """Between two writes of one object, of which Cloud Storage takes about one a second."""
 _SHORTEST_SECONDS = 10.0
 _LONGEST_SECONDS = 60.0
+_LAST_PAUSES = (0, 1, 3)
+"""Seconds before each try to write the last report."""
+_LAST_SECONDS = 20.0
+"""After so long it is not tried again: storage is down, and the client's own retries were in vain."""
 _STALE_AFTER = 3
 """A task that is so many reports late has gone quiet."""
 _MAX_REPORT_BYTES = 16 * 1024 * 1024
@@ -90,9 +102,10 @@ class _Rate:
 class Reporter:
     """Keeps one task's report in storage until the block ends."""
 
-    def __init__(self, report: Report, attempt: Attempt, store: ObjectStore) -> None:
-        """Assemble; ask nothing of the store."""
+    def __init__(self, report: Report, attempt: Attempt, store: ObjectStore, stop: Stop) -> None:
+        """Assemble; ask nothing of the store. Once `stop` is set, tries to write the last report follow at once."""
         self._report = report
+        self._stop = stop
         self._attempt = attempt
         self._store = store
         self._location = report.params.run_folder / report_name(report.params.chunk)
@@ -101,6 +114,8 @@ class Reporter:
         self._may_replace = True
         self._names = 0
         self._last_write = float("-inf")
+        self._loss: ServiceError | None = InternalError()
+        """Why the last report is not written."""
         self._ended = Event()
         self._thread = Thread(target=copy_context().run, args=(self._write_until_ended,), name="reporter", daemon=True)
 
@@ -110,9 +125,12 @@ class Reporter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Write the last report; return when that is done or has failed."""
+        """Write the last report; return when that is done or has failed. If it has, the report says so."""
         self._ended.set()
         self._thread.join()
+        if self._loss and not self._report.snapshot().error:
+            kind = type(self._loss) if isinstance(self._loss, RetryLater) else StorageUnavailable
+            self._report.end_early(kind(f"the task's last report could not be written: {self._loss}"))
 
     def _write_until_ended(self) -> None:
         pause = FIRST_SECONDS
@@ -120,7 +138,17 @@ class Reporter:
             self._write()
             pause = self._interval
         time.sleep(max(0.0, self._last_write + SPACING_SECONDS - time.monotonic()))
-        self._write()
+        self._loss = self._write_last()
+
+    def _write_last(self) -> ServiceError | None:
+        """Write a report that no other follows; return why it could not be written."""
+        began = time.monotonic()
+        error = None
+        for pause in _LAST_PAUSES:
+            self._stop.wait(pause)
+            if not (error := self._write()) or time.monotonic() - began > _LAST_SECONDS:
+                break
+        return error
 
     def _current(self) -> TaskReport:
         state, listed_all = self._report.state, self._report.listed_all
@@ -136,26 +164,31 @@ class Reporter:
             images_per_second=self._rate.update(report),
         )
 
-    def _write(self) -> None:
-        report = self._current()
-        data = report.model_dump_json(indent=1, exclude_none=True).encode()
-        metadata = {SUMMARY_KEY: report.summary().model_dump_json()}
+    def _write(self) -> ServiceError | None:
+        """Write the report as of now; return why it could not be written."""
         try:
-            if self._may_replace:
-                try:
-                    return self._put(self._location, data, metadata, if_generation=None)
-                except PermissionMissing:
-                    # It may create and not replace: each report is an object of its own then, and there are fewer.
-                    self._may_replace = False
-                    self._interval = _LONGEST_SECONDS
-            self._names += 1
-            stem = self._location.name.removesuffix(".json")
-            name = f"{stem}.{report.started:%Y%m%dT%H%M%S.%f}Z-{self._names:04}.json"
-            return self._put(ObjectLocation(self._location.bucket, name), data, metadata, if_generation=0)
+            self._keep(self._current())
         except ServiceError as error:
             log.warning("report not written", report=str(self._location), code=error.code, reason=str(error))
+            return error
         finally:
             self._last_write = time.monotonic()
+        return None
+
+    def _keep(self, report: TaskReport) -> None:
+        data = report.model_dump_json(indent=1, exclude_none=True).encode()
+        metadata = {SUMMARY_KEY: report.summary().model_dump_json()}
+        if self._may_replace:
+            try:
+                return self._put(self._location, data, metadata, if_generation=None)
+            except PermissionMissing:
+                # It may create and not replace: each report is an object of its own then, and there are fewer.
+                self._may_replace = False
+                self._interval = _LONGEST_SECONDS
+        self._names += 1
+        stem = self._location.name.removesuffix(".json")
+        name = f"{stem}.{report.started:%Y%m%dT%H%M%S.%f}Z-{self._names:04}.json"
+        return self._put(ObjectLocation(self._location.bucket, name), data, metadata, if_generation=0)
 
     def _put(
         self, location: ObjectLocation, data: bytes, metadata: dict[str, str], *, if_generation: int | None

@@ -265,28 +265,46 @@ def test_a_write_that_was_answered_for_another_one_has_created_its_thumbnail(
 
 
 @each_fault
-def test_reports_that_cannot_be_written_fail_no_run(case: Case, fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_that_cannot_be_written_as_the_run_goes_fail_no_run(
+    case: Case, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
     patience(case, monkeypatch, 0.1, silence(fault))
     often_reported(monkeypatch)
     case.put(*(f"{index}.jpg" for index in range(4)))
-    reports, tried = itertools.count(1), threading.Event()
+    tries, tried = itertools.count(1), threading.Event()
     # A stalled one takes as long as a read may take.
     enough = 1 if fault is Harm.STALL else 3
 
-    def no_report(kind: str, name: str) -> Fault:
+    def no_early_report(kind: str, name: str) -> Fault:
         if kind == "read":
             assert tried.wait(20)
-        if not (kind == "bookkeeping write" and f"{case.run_id}/task-" in name):
+        if not (kind == "bookkeeping write" and f"{case.run_id}/task-" in name) or tried.is_set():
             return None
-        if next(reports) == enough:
+        if next(tries) == enough:
             tried.set()
         return fault
 
-    case.proxy.fault = no_report
+    case.proxy.fault = no_early_report
     assert case.run()["created"] == 4
     case.check()
-    if fault not in LOST_ANSWERS:
-        assert not case.reports()
+    case.settle()
+    assert case.reports() == ["task-00000-of-00001.json"]
+
+
+@each_fault
+def test_a_last_report_that_is_lost_leaves_its_run_to_be_called_again(
+    case: Case, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patience(case, monkeypatch, 0.1, silence(fault))
+    monkeypatch.setattr("service.runs.reporter._LAST_PAUSES", (0, 0, 0))
+    case.put(*(f"{index}.jpg" for index in range(4)))
+    case.proxy.fault = lambda kind, name: (
+        fault if kind == "bookkeeping write" and f"{case.run_id}/task-" in name else None
+    )
+    report = case.run(503)
+    assert (report["created"], report["failed"], report["error"]["code"]) == (4, 0, "storage_unavailable")
+    assert "last report could not be written" in report["error"]["reason"]
+    case.check()
     case.proxy.fault = lambda *_: None
     assert case.run()["skipped"] == 4
     case.settle()
