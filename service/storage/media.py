@@ -137,11 +137,15 @@ class MediaClient:
         """
         path = f"/upload/storage/v1/b/{bucket}/o?uploadType=resumable"
         headers = {"content-type": "application/json; charset=UTF-8"}
-        response = self._retry(self._request)("POST", path, headers, json.dumps(resource).encode())
-        if not (location := response.headers.get("location")):
-            raise ProtocolError("storage has begun an upload and does not say where")
-        session = urlsplit(location)
-        return f"{session.path}?{session.query}"
+
+        def attempt() -> str:
+            location = self._request("POST", path, headers, json.dumps(resource).encode()).headers.get("location")
+            if not location:
+                raise ProtocolError("storage has begun an upload and does not say where")
+            session = urlsplit(location)
+            return f"{session.path}?{session.query}"
+
+        return str(self._retry(attempt)())
 
     def continue_upload(self, session: str, data: bytes, start: int, *, checksum: int | None = None) -> None:
         """Send bytes of a resumable upload, the first of which is number `start`.
