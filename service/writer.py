@@ -3,6 +3,7 @@
 Never looks first: asks what is at a name only if a write finds it taken.
 """
 
+import secrets
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -10,10 +11,20 @@ import structlog
 
 from service.errors import NameTaken, NoFreeName, ObjectNotFound, PermissionMissing, StorageUnavailable
 from service.images.spec import Thumbnail
-from service.naming import GENERATION_KEY, SIZE_KEY, SOURCE_KEY, SPEC_KEY, Hour, OutputFolder, is_output, number_in
+from service.naming import (
+    GENERATION_KEY,
+    SIZE_KEY,
+    SOURCE_KEY,
+    SPEC_KEY,
+    WRITE_KEY,
+    Hour,
+    OutputFolder,
+    is_output,
+    number_in,
+)
 from service.outcome import StoredThumbnail
 from service.storage.addresses import ObjectLocation
-from service.storage.base import ObjectStore, StoredObject
+from service.storage.base import ObjectStore, StoredObject, refused
 from service.telemetry.metrics import Metrics, Origin, Write
 
 _ATTEMPTS = 4
@@ -80,36 +91,51 @@ class ThumbnailWriter:
 
     def _write(self, source: StoredObject, target: ObjectLocation, picture: Thumbnail, *, overwrite: bool) -> _Write:
         """Write a thumbnail, unless the name holds one as good or newer, or another source's."""
-        if_generation = 0
+        write_id = secrets.token_hex(8)
+        if_generation, was_empty = 0, False
         for _ in range(_ATTEMPTS):
             try:
-                self._put(source, target, picture, if_generation)
+                self._put(source, target, picture, write_id, if_generation)
             except (NameTaken, PermissionMissing) as error:
-                # Without the right to replace, storage may say "forbidden" of a name that is taken.
-                is_forbidden = isinstance(error, PermissionMissing)
-                if if_generation and is_forbidden:
+                if if_generation and isinstance(error, PermissionMissing):
                     raise
-                try:
-                    holder = self._store.stat(target)
-                except (ObjectNotFound, PermissionMissing) as unseen:
-                    if is_forbidden:
-                        raise error from None
-                    if isinstance(unseen, PermissionMissing):
-                        raise
-                    if_generation = 0
+                holder = self._holder(target, error)
+                if holder is None:
+                    if was_empty:
+                        raise refused(error) from error
+                    if_generation, was_empty = 0, True
                     continue
-                held = _compare(holder, source, picture)
-                is_newer = _source_generation(holder) > source.generation
-                # What replaced the first holder, be it a lost answer of our own, was made just now.
-                if held is _Write.NAME_TAKEN or (held and (is_newer or not overwrite or if_generation)):
-                    return held
-                if_generation = holder.generation
-            else:
-                self._count_write(source, target, picture, Write.REPLACED if if_generation else Write.CREATED)
-                return _Write.WRITTEN
+                # It is this very write's if an answer was lost or a proxy sent the request twice.
+                if holder.metadata.get(WRITE_KEY) != write_id:
+                    held = _compare(holder, source, picture)
+                    is_newer = _source_generation(holder) > source.generation
+                    # What replaced the first holder was made just now.
+                    if held is _Write.NAME_TAKEN or (held and (is_newer or not overwrite or if_generation)):
+                        return held
+                    if_generation = holder.generation
+                    continue
+            self._count_write(source, target, picture, Write.REPLACED if if_generation else Write.CREATED)
+            return _Write.WRITTEN
         raise StorageUnavailable(f"cannot write {target}: others keep replacing it")
 
-    def _put(self, source: StoredObject, target: ObjectLocation, picture: Thumbnail, if_generation: int) -> None:
+    def _holder(self, target: ObjectLocation, error: NameTaken | PermissionMissing) -> StoredObject | None:
+        """Return what holds a name that a write found taken; None if nothing does.
+
+        Without the right to replace, storage may say "forbidden" of a name that is taken. If nothing holds it, or may
+        not be seen, the error is raised.
+        """
+        try:
+            return self._store.stat(target)
+        except (ObjectNotFound, PermissionMissing) as unseen:
+            if isinstance(error, PermissionMissing):
+                raise error from None
+            if isinstance(unseen, PermissionMissing):
+                raise
+            return None
+
+    def _put(
+        self, source: StoredObject, target: ObjectLocation, picture: Thumbnail, write_id: str, if_generation: int
+    ) -> None:
         self._store.write(
             target,
             picture.data,
@@ -120,6 +146,7 @@ class ThumbnailWriter:
                 GENERATION_KEY: str(source.generation),
                 SPEC_KEY: str(picture.spec),
                 SIZE_KEY: f"{picture.width}x{picture.height}",
+                WRITE_KEY: write_id,
             },
             if_generation=if_generation,
         )

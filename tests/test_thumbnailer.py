@@ -1,6 +1,8 @@
+from typing import Any
+
 import pytest
 
-from service.errors import NameTaken, PermissionMissing, StorageRefused, StorageUnavailable
+from service.errors import NameTaken, PermissionMissing, ServiceError, StorageRefused, StorageUnavailable
 from service.events import ObjectFinalized
 from service.outcome import Result, StoredThumbnail
 from service.storage.addresses import ObjectLocation
@@ -27,7 +29,9 @@ def test_one_image_costs_one_read_and_one_write(store: MemoryStore) -> None:
     assert store.calls == {"read": 1, "write": 1}
     held = store.held("gs://photos/20251203T15Z/x.jpg")
     assert held.described.content_type == "image/jpeg"
-    assert held.described.metadata == {
+    metadata = dict(held.described.metadata)
+    assert len(metadata.pop("thumbnail-write")) == 16
+    assert metadata == {
         "thumbnail-source": "gs://photos/in/a/x.jpg",
         "thumbnail-source-generation": str(found.generation),
         "thumbnail-spec": "100x100 original q80",
@@ -262,9 +266,64 @@ def test_metadata_that_is_no_number_counts_as_older_than_any_source(store: Memor
 
 def test_a_name_that_others_keep_replacing_is_given_up_for_now(store: MemoryStore) -> None:
     found = store.put("gs://photos/in/x.jpg", jpeg())
-    store.fault = lambda called, _: NameTaken("busy") if called == "write" else None
+    older = {"thumbnail-source": "gs://photos/in/x.jpg", "thumbnail-source-generation": "0"}
+
+    def replace(called: str, _: object) -> ServiceError | None:
+        if called == "write":
+            store.put("gs://photos/20251203T15Z/x.jpg", b"older", metadata=older)
+            return NameTaken("busy")
+        return None
+
+    store.fault = replace
     with pytest.raises(StorageUnavailable, match="keep replacing"):
         make_thumbnailer(store).process(found, HOUR)
+
+
+def test_a_name_that_is_said_to_be_taken_and_holds_nothing_is_given_up_in_storages_words(store: MemoryStore) -> None:
+    found = store.put("gs://photos/in/x.jpg", jpeg())
+    store.fault = lambda called, _: NameTaken("the policy says no") if called == "write" else None
+    with pytest.raises(StorageUnavailable, match=r"the policy says no\. But the name holds nothing"):
+        make_thumbnailer(store).process(found, HOUR)
+    assert store.calls == {"read": 1, "write": 2, "stat": 2}
+
+
+def test_a_name_whose_holder_was_deleted_meanwhile_is_written_to(store: MemoryStore) -> None:
+    found = store.put("gs://photos/in/x.jpg", jpeg())
+    taken = iter([NameTaken("it was there a moment ago")])
+    store.fault = lambda called, _: next(taken, None) if called == "write" else None
+    assert make_thumbnailer(store).process(found, HOUR).result is Result.CREATED
+
+
+@pytest.mark.parametrize(("error", "overwrite"), [(NameTaken, False), (NameTaken, True), (PermissionMissing, False)])
+def test_a_write_whose_answer_was_lost_has_created_the_thumbnail(
+    store: MemoryStore, error: type[ServiceError], *, overwrite: bool
+) -> None:
+    found = store.put("gs://photos/in/x.jpg", jpeg())
+    if overwrite:
+        make_thumbnailer(store).process(found, HOUR)
+    write = store.write
+
+    def lose(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as in MemoryStore
+        write(*args, **kwargs)
+        raise error("the client's second try")
+
+    store.write = lose  # type: ignore[method-assign]
+    outcome = make_thumbnailer(store).process(found, HOUR, overwrite=overwrite)
+    assert outcome.result is Result.CREATED
+    assert outcome.bytes_written == len(store.held("gs://photos/20251203T15Z/x.jpg").data)
+
+
+def test_a_thumbnail_that_another_call_made_meanwhile_was_not_created(store: MemoryStore) -> None:
+    found = store.put("gs://photos/in/x.jpg", jpeg())
+    service = make_thumbnailer(store)
+    others = [found]
+
+    def come_between(called: str, _: object) -> None:
+        if called == "write" and others:
+            service.process(others.pop(), HOUR)
+
+    store.fault = come_between
+    assert service.process(found, HOUR).result is Result.SKIPPED
 
 
 def test_nothing_the_service_wrote_is_ever_read(store: MemoryStore) -> None:

@@ -5,28 +5,38 @@ Storage only: knows no plan.
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
 from service.errors import NameTaken, ObjectNotFound, PermissionMissing
 from service.naming import number_in
 from service.storage.addresses import FolderLocation, NameRange, ObjectLocation
-from service.storage.base import ObjectStore, StoredObject
+from service.storage.base import ObjectStore, StoredObject, refused
 
 LEASE_SECONDS = 30.0
 """Seconds that a lease holds. It is renewed several times within them."""
 
 HOLDER_KEY = "holder"
 _PREFIX = "planning-"
-_ATTEMPTS = 5
-"""Looks at a lease that others take between the look and the try."""
+_PAUSES = (0, 0.5, 1, 2)
+"""Seconds before each try to create an object."""
 
 
-def create_if_absent(
-    store: ObjectStore, location: ObjectLocation, content: object, metadata: Mapping[str, str]
-) -> bool:
-    """Write a JSON object if the name holds none; return False if it does."""
+def tries(wait: Callable[[float], object] = time.sleep) -> Iterator[None]:
+    """Yield for each try to create an object whose name storage says is taken, although it may hold nothing."""
+    for pause in _PAUSES:
+        if pause:
+            wait(pause)
+        yield
+
+
+def create(store: ObjectStore, location: ObjectLocation, content: object, metadata: Mapping[str, str]) -> None:
+    """Write a JSON object under a name that holds none.
+
+    Raises:
+        NameTaken: see `ObjectStore.write`.
+    """
     try:
         store.write(
             location,
@@ -36,18 +46,13 @@ def create_if_absent(
             metadata=metadata,
             if_generation=0,
         )
-    except NameTaken:
-        return False
-    except PermissionMissing:
+    except PermissionMissing as error:
         # Without the right to replace, storage may say "forbidden" of a name that is taken.
         try:
             store.stat(location)
         except ObjectNotFound:
-            pass
-        else:
-            return False
-        raise
-    return True
+            raise error from None
+        raise NameTaken(f"{location} is there already") from error
 
 
 class Lease:
@@ -72,19 +77,25 @@ class Lease:
         """The generation of the other's lease."""
 
     def acquire(self) -> bool:
-        """Take the lease, or renew it; return False if another task holds it."""
-        for _ in range(_ATTEMPTS):
+        """Take the lease, or renew it; return False if another task holds it.
+
+        Raises:
+            StorageUnavailable: storage says again and again that the next name is taken, and it holds nothing.
+        """
+        for _ in tries():
             newest = self._newest()
             if newest and newest.metadata.get(HOLDER_KEY) != self._holder and self._has_to_wait_for(newest):
                 return False
             number = _number_of(newest) + 1 if newest else 0
             location = self._folder / f"{_PREFIX}{number:05}.json"
-            if create_if_absent(self._store, location, {"task_index": self._task_index}, {HOLDER_KEY: self._holder}):
+            try:
+                create(self._store, location, {"task_index": self._task_index}, {HOLDER_KEY: self._holder})
+            except NameTaken as error:
+                refusal = error  # Another task was first, or a policy forbids the write: the next look tells.
+            else:
                 self._look_at = time.monotonic() + LEASE_SECONDS / 4
                 return True
-            # Another task was first.
-        self._look_at = time.monotonic() + LEASE_SECONDS / 4
-        return False
+        raise refused(refusal) from refusal
 
     @property
     def seconds_left(self) -> float:

@@ -6,23 +6,24 @@ makes it, and the others wait.
 
 from collections.abc import Iterable, Sequence
 from contextvars import copy_context
-from datetime import datetime
 from functools import cached_property
 from itertools import groupby, islice, pairwise
 from typing import Self
 
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, ConfigDict, Field, ValidationError, model_validator
 
 from service.bootstrap import Service
-from service.errors import InvalidValue, ObjectNotFound, ShuttingDown
+from service.errors import InvalidValue, NameTaken, ObjectNotFound, ShuttingDown
 from service.naming import CREATED, RUN, Hour
 from service.process import Stop
-from service.runs.lease import Lease, create_if_absent
+from service.runs.lease import Lease, create, tries
 from service.runs.partition import Boundary, Chunk, NameSample, range_between
+from service.runs.record import Count, Record, problem_of
 from service.runs.request import RunParameters
+from service.settings import MAX_TASKS
 from service.storage.addresses import NameRange
-from service.storage.base import ObjectStore, StoredObject
+from service.storage.base import ObjectStore, StoredObject, refused
 
 PLAN_NAME = "plan.json"
 _MAX_PLAN_BYTES = 64 * 1024 * 1024
@@ -35,7 +36,7 @@ _LONGEST_POLL_SECONDS = 5.0
 log = structlog.get_logger()
 
 
-class Plan(BaseModel):
+class Plan(Record):
     """The facts that are the same for all tasks of a run, whenever they start and however often they are tried."""
 
     model_config = ConfigDict(frozen=True, validate_by_name=True, serialize_by_alias=True)
@@ -43,16 +44,28 @@ class Plan(BaseModel):
     run_id: str
     input_folder: str
     timestamp: str
-    since: datetime | None = None
+    since: AwareDatetime | None = None
     since_as_given: str | None = None
-    task_count: int
+    task_count: int = Field(ge=1, le=MAX_TASKS)
     output_fingerprint: str = Field(alias="shape")
-    total: int | None = None
+    total: Count | None = None
     """Images that were found; None for a run of one task, which has nothing to split and lists nothing to plan."""
     boundaries: tuple[str, ...] = ()
     """The name that each chunk but the first begins with; names that are there or not."""
-    sizes: tuple[int, ...] = ()
+    sizes: tuple[Count, ...] = ()
     """Images of each chunk when the plan was made; none for a run of one task."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """See that the plan is one that `of` could have made."""
+        _ = self.hour
+        if self.total is None:
+            fits = self.task_count == 1 and not self.boundaries and not self.sizes
+        else:
+            fits = len(self.boundaries) + 1 == len(self.sizes) == self.task_count and sum(self.sizes) == self.total
+        if not fits or any(after < before for before, after in pairwise(self.boundaries)):
+            raise ValueError("its chunks are not those of task_count tasks and total images")
+        return self
 
     @classmethod
     def of(cls, params: RunParameters, total: int | None = None, boundaries: Sequence[Boundary] = ()) -> Self:
@@ -132,8 +145,8 @@ def load_plan(store: ObjectStore, stored: StoredObject, run_id: str) -> Plan:
         return Plan.model_validate_json(store.read(stored, _MAX_PLAN_BYTES))
     except ValidationError as error:
         raise InvalidValue(
-            "run_id", run_id, f"has a plan that cannot be read, {stored.location}; another run needs another "
-            f"run_id ({error.error_count()} problems, the first: {error.errors()[0]['msg']})"
+            "run_id", run_id, f"has a plan that cannot be read, {stored.location}: {problem_of(error)}; "
+            "another run needs another run_id"
         ) from error  # fmt: skip
 
 
@@ -156,7 +169,7 @@ def obtain_plan(
                 return plan_of_another
             objects = service.store.list_objects(params.folder)
         plan = split(params, service, objects or (), lease, stop)
-    return plan if params.dry_run else _agree(plan, params, service)
+    return plan if params.dry_run else _agree(plan, params, service, stop)
 
 
 def split(
@@ -178,15 +191,26 @@ def split(
     return Plan.of(params, sample.total, boundaries)
 
 
-def _agree(plan: Plan, params: RunParameters, service: Service) -> Plan:
-    """Create the plan's object; return the plan of whichever task was first with that."""
+def _agree(plan: Plan, params: RunParameters, service: Service, stop: Stop) -> Plan:
+    """Create the plan's object; return the plan of whichever task was first with that.
+
+    Raises:
+        StorageUnavailable: storage says again and again that the name is taken, and it holds nothing.
+    """
     metadata = {"tasks": str(plan.task_count)}
     if plan.total is not None:
         metadata["total"] = str(plan.total)
-    if create_if_absent(service.store, params.run_folder / PLAN_NAME, plan.model_dump(mode="json"), metadata):
-        log.info("run planned", run_id=plan.run_id, total=plan.total, task_count=plan.task_count)
-        return plan
-    return read_plan(params, service) or plan
+    for _ in tries(stop.wait):
+        try:
+            create(service.store, params.run_folder / PLAN_NAME, plan.model_dump(mode="json"), metadata)
+        except NameTaken as error:
+            if plan_of_another := read_plan(params, service):
+                return plan_of_another
+            refusal = error
+        else:
+            log.info("run planned", run_id=plan.run_id, total=plan.total, task_count=plan.task_count)
+            return plan
+    raise refused(refusal) from refusal
 
 
 def _wait(params: RunParameters, service: Service, lease: Lease, stop: Stop) -> Plan | None:

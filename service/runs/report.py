@@ -10,13 +10,14 @@ from enum import StrEnum
 from threading import Lock
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field
 
 from service.bootstrap import Service
 from service.errors import ServiceError
 from service.naming import CREATED
 from service.outcome import Outcome, Result
 from service.runs.costs import Estimate, OfType, estimate
+from service.runs.record import Count, Record
 from service.runs.request import RunParameters
 from service.storage.addresses import ObjectLocation
 from service.storage.base import StoredObject
@@ -77,22 +78,25 @@ class RunIdentity(BaseModel):
 class Counts(BaseModel):
     """Progress of a run: `assigned = created + skipped + rejected + failed`."""
 
-    discovered: int = Field(0, description="Images in the folder.")
-    assigned: int = Field(0, description="Those in this task's chunk.")
-    created: int = Field(0, description="In a dry run: those that would be.")
-    skipped: int = Field(0, description="An up-to-date thumbnail is there.")
-    rejected: int = Field(0, description="Will never work.")
-    failed: int = Field(0, description="May work later.")
-    renamed: int = Field(
+    discovered: Count = Field(0, description="Images in the folder.")
+    assigned: Count = Field(0, description="Those in this task's chunk.")
+    created: Count = Field(0, description="In a dry run: those that would be.")
+    skipped: Count = Field(0, description="An up-to-date thumbnail is there.")
+    rejected: Count = Field(0, description="Will never work.")
+    failed: Count = Field(0, description="May work later.")
+    renamed: Count = Field(
         0, description="Of those made, the ones with a suffix to the name; in a dry run, as far as the listing shows."
     )
-    passed_over: int = Field(0, description="Objects in the folder that are no images.")
-    left_out: int = Field(0, description="Images that INCLUDE, EXCLUDE or `since` leave out.")
-    bytes_read: int = 0
-    bytes_written: int = 0
+    passed_over: Count = Field(0, description="Objects in the folder that are no images.")
+    left_out: Count = Field(0, description="Images that INCLUDE, EXCLUDE or `since` leave out.")
+    bytes_read: Count = 0
+    bytes_written: Count = 0
 
     def __add__(self, other: "Counts") -> "Counts":
-        return Counts.model_validate({name: getattr(self, name) + getattr(other, name) for name in Counts.model_fields})
+        # Unchecked: a sum may be larger than what one report may hold.
+        return Counts.model_construct(
+            **{name: getattr(self, name) + getattr(other, name) for name in Counts.model_fields}
+        )
 
 
 class RunReport(Counts, RunIdentity):
@@ -253,11 +257,13 @@ def _append(items: list[_Item], item: _Item) -> None:
 class Attempt(BaseModel):
     """One attempt at a task, and the attempts before it."""
 
-    attempt: int = Field(description="0 for the first.")
-    started: datetime
+    attempt: Count = Field(description="0 for the first.")
+    started: AwareDatetime
     made_before: Counts = Field(Counts(), description="By earlier attempts at the same chunk.")
-    done_before: int = Field(0, description="Images that earlier attempts were done with, if this one goes on.")
-    overwrite_before: datetime | None = Field(None, description="With `overwrite`: older thumbnails are made again.")
+    done_before: Count = Field(0, description="Images that earlier attempts were done with, if this one goes on.")
+    overwrite_before: AwareDatetime | None = Field(
+        None, description="With `overwrite`: older thumbnails are made again."
+    )
 
     @classmethod
     def after(cls, previous: "TaskReport | None", params: RunParameters) -> Self:
@@ -283,13 +289,13 @@ class Attempt(BaseModel):
         return self.overwrite_before == self.started
 
 
-class Summary(Counts, Attempt):
+class Summary(Counts, Attempt, Record):
     """The figures of a task's report."""
 
     state: State
-    updated: datetime
-    quiet_after: datetime = Field(description="A task that is at work has written again by then.")
-    images_per_second: float = Field(description="Since the report before.")
+    updated: AwareDatetime
+    quiet_after: AwareDatetime = Field(description="A task that is at work has written again by then.")
+    images_per_second: float = Field(ge=0, allow_inf_nan=False, description="Since the report before.")
     listed_all: bool = Field(default=False, description="`discovered` grows no more.")
     has_error: bool = False
 

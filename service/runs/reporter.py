@@ -1,6 +1,6 @@
 """A task's report beside the plan: written early, as the task goes, and at its end, by a thread of its own.
 
-A failed write is logged and never fails the run.
+A failed write is logged. The next report makes up for it; a task whose last one is lost is not whole.
 """
 
 import time
@@ -12,8 +12,18 @@ from typing import Self
 import structlog
 from pydantic import ValidationError
 
-from service.errors import InvalidValue, ObjectNotFound, PermissionMissing, ServiceError
+from service.errors import (
+    InternalError,
+    InvalidValue,
+    ObjectNotFound,
+    PermissionMissing,
+    RetryLater,
+    ServiceError,
+    StorageUnavailable,
+)
+from service.process import Stop
 from service.runs.partition import Chunk
+from service.runs.record import problem_of
 from service.runs.report import Attempt, Report, RunReport, TaskReport
 from service.runs.request import RunParameters
 from service.storage.addresses import NameRange, ObjectLocation
@@ -28,6 +38,10 @@ SPACING_SECONDS = 1.0
 """Between two writes of one object, of which Cloud Storage takes about one a second."""
 _SHORTEST_SECONDS = 10.0
 _LONGEST_SECONDS = 60.0
+_LAST_PAUSES = (0, 1, 3)
+"""Seconds before each try to write the last report."""
+_LAST_SECONDS = 20.0
+"""After so long it is not tried again: storage is down, and the client's own retries were in vain."""
 _STALE_AFTER = 3
 """A task that is so many reports late has gone quiet."""
 _MAX_REPORT_BYTES = 16 * 1024 * 1024
@@ -63,7 +77,7 @@ def previous_report(params: RunParameters, store: ObjectStore) -> TaskReport | N
     except ObjectNotFound:
         return None
     except ValidationError as error:
-        log.warning("the report of an earlier attempt cannot be read", report=str(location), reason=str(error))
+        log.warning("the report of an earlier attempt cannot be read", report=str(location), reason=problem_of(error))
         return None
 
 
@@ -89,9 +103,10 @@ class _Rate:
 class Reporter:
     """Keeps one task's report in storage until the block ends."""
 
-    def __init__(self, report: Report, attempt: Attempt, store: ObjectStore) -> None:
-        """Assemble; ask nothing of the store."""
+    def __init__(self, report: Report, attempt: Attempt, store: ObjectStore, stop: Stop) -> None:
+        """Assemble; ask nothing of the store. Once `stop` is set, tries to write the last report follow at once."""
         self._report = report
+        self._stop = stop
         self._attempt = attempt
         self._store = store
         self._location = report.params.run_folder / report_name(report.params.chunk)
@@ -102,6 +117,8 @@ class Reporter:
         """False once the plan says that this run is another's."""
         self._names = 0
         self._last_write = float("-inf")
+        self._loss: ServiceError | None = InternalError()
+        """Why the last report is not written."""
         self._ended = Event()
         self._thread = Thread(target=copy_context().run, args=(self._write_until_ended,), name="reporter", daemon=True)
 
@@ -111,13 +128,17 @@ class Reporter:
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        """Write the last report; return when that is done or has failed.
+        """Write the last report; return when that is done or has failed. If it has, the report says so.
 
         A task that the run's plan refuses writes none: the name is for the report of the run's own task.
         """
-        self._is_of_run = error is None or not issubclass(error, InvalidValue)
+        if error and issubclass(error, InvalidValue):
+            self._is_of_run, self._loss = False, None
         self._ended.set()
         self._thread.join()
+        if self._loss and not self._report.snapshot().error:
+            kind = type(self._loss) if isinstance(self._loss, RetryLater) else StorageUnavailable
+            self._report.end_early(kind(f"the task's last report could not be written: {self._loss}"))
 
     def _write_until_ended(self) -> None:
         pause = FIRST_SECONDS
@@ -127,7 +148,17 @@ class Reporter:
         if not self._is_of_run:
             return
         time.sleep(max(0.0, self._last_write + SPACING_SECONDS - time.monotonic()))
-        self._write()
+        self._loss = self._write_last()
+
+    def _write_last(self) -> ServiceError | None:
+        """Write a report that no other follows; return why it could not be written."""
+        began = time.monotonic()
+        error = None
+        for pause in _LAST_PAUSES:
+            self._stop.wait(pause)
+            if not (error := self._write()) or time.monotonic() - began > _LAST_SECONDS:
+                break
+        return error
 
     def _current(self) -> TaskReport:
         state, listed_all = self._report.state, self._report.listed_all
@@ -143,26 +174,31 @@ class Reporter:
             images_per_second=self._rate.update(report),
         )
 
-    def _write(self) -> None:
-        report = self._current()
-        data = report.model_dump_json(indent=1, exclude_none=True).encode()
-        metadata = {SUMMARY_KEY: report.summary().model_dump_json()}
+    def _write(self) -> ServiceError | None:
+        """Write the report as of now; return why it could not be written."""
         try:
-            if self._may_replace:
-                try:
-                    return self._put(self._location, data, metadata, if_generation=None)
-                except PermissionMissing:
-                    # It may create and not replace: each report is an object of its own then, and there are fewer.
-                    self._may_replace = False
-                    self._interval = _LONGEST_SECONDS
-            self._names += 1
-            stem = self._location.name.removesuffix(".json")
-            name = f"{stem}.{report.started:%Y%m%dT%H%M%S.%f}Z-{self._names:04}.json"
-            return self._put(ObjectLocation(self._location.bucket, name), data, metadata, if_generation=0)
+            self._keep(self._current())
         except ServiceError as error:
             log.warning("report not written", report=str(self._location), code=error.code, reason=str(error))
+            return error
         finally:
             self._last_write = time.monotonic()
+        return None
+
+    def _keep(self, report: TaskReport) -> None:
+        data = report.model_dump_json(indent=1, exclude_none=True).encode()
+        metadata = {SUMMARY_KEY: report.summary().model_dump_json()}
+        if self._may_replace:
+            try:
+                return self._put(self._location, data, metadata, if_generation=None)
+            except PermissionMissing:
+                # It may create and not replace: each report is an object of its own then, and there are fewer.
+                self._may_replace = False
+                self._interval = _LONGEST_SECONDS
+        self._names += 1
+        stem = self._location.name.removesuffix(".json")
+        name = f"{stem}.{report.started:%Y%m%dT%H%M%S.%f}Z-{self._names:04}.json"
+        return self._put(ObjectLocation(self._location.bucket, name), data, metadata, if_generation=0)
 
     def _put(
         self, location: ObjectLocation, data: bytes, metadata: dict[str, str], *, if_generation: int | None

@@ -104,7 +104,7 @@ def run_task(params: RunParameters, service: Service, start: Start, report: Repo
         if manifest:
             manifest.add(outcome)
 
-    with nullcontext() if params.dry_run else Reporter(report, attempt, service.store):
+    with nullcontext() if params.dry_run else Reporter(report, attempt, service.store, stop):
         try:
             plan = start.plan or obtain_plan(params, service, start.lease, start.objects, stop)
             report.plan = plan

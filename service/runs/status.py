@@ -4,8 +4,9 @@ A run of ten thousand tasks is ten listings, since each report carries its figur
 read only for rejections and failures, and only so many.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import PurePosixPath
@@ -13,13 +14,15 @@ from typing import TypeAlias, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from service.errors import ObjectNotFound
+from service.errors import InvalidValue, ObjectNotFound
 from service.naming import BOOKKEEPING_FOLDER, number_in
 from service.runs.partition import Chunk
 from service.runs.plan import PLAN_NAME, Plan, load_plan
+from service.runs.record import problem_of
 from service.runs.report import LIST_LIMIT, Counts, Problem, State, Summary, TaskReport
 from service.runs.reporter import SUMMARY_KEY
 from service.runs.request import folder_of_run
+from service.settings import MAX_TASKS
 from service.storage.addresses import FolderLocation, NameRange
 from service.storage.base import ObjectStore, StoredObject
 
@@ -68,6 +71,7 @@ class Tasks(BaseModel):
     quiet: int = 0
     whole: int = 0
     unfinished: int = Field(0, description="They ended and left something; a retry does the rest.")
+    unreadable: int = Field(0, description="Their report cannot be read; `failures` says why.")
 
 
 class RunStatus(BaseModel):
@@ -99,7 +103,9 @@ class RunStatus(BaseModel):
     quiet: list[QuietTask] = Field([], description=f"The first {LIST_LIMIT}.")
     unfinished: list[int] = Field([], description=f"Task indexes, the first {LIST_LIMIT}.")
     rejections: list[Problem] = Field([], description=f"The first {LIST_LIMIT}.")
-    failures: list[Problem] = Field([], description=f"The first {LIST_LIMIT}, and why tasks ended early.")
+    failures: list[Problem] = Field(
+        [], description=f"The first {LIST_LIMIT}, why tasks ended early, and which reports cannot be read."
+    )
 
 
 def list_runs(store: ObjectStore, bucket: str) -> RunList:
@@ -132,7 +138,8 @@ def _totals_of_single_tasks(store: ObjectStore, folder: FolderLocation) -> dict[
     """Return the images of each run of one task that has listed them all, by run id."""
     newest: dict[str, _Reported] = {}
     for stored in store.list_objects(folder, glob=f"{BOOKKEEPING_FOLDER}*/{Chunk().stem}*.json"):
-        _keep_newest(newest, PurePosixPath(stored.location.name).parent.name, stored)
+        with suppress(ValidationError):
+            _keep_newest(newest, PurePosixPath(stored.location.name).parent.name, stored)
     return {run_id: summary.discovered for run_id, (_, summary) in newest.items() if summary.listed_all}
 
 
@@ -152,6 +159,7 @@ def run_status(store: ObjectStore, bucket: str, run_id: str) -> RunStatus:
     folder = folder_of_run(bucket, run_id)
     plan_object: StoredObject | None = None
     latest: dict[int, _Reported] = {}
+    unreadable: dict[int, Problem] = {}
     # Manifests, of which there may be one a task, come before the plan and are not listed.
     objects = list(store.list_objects(folder, NameRange(folder.prefix + PLAN_NAME)))
     if not objects:
@@ -161,13 +169,16 @@ def run_status(store: ObjectStore, bucket: str, run_id: str) -> RunStatus:
         if name == PLAN_NAME:
             plan_object = stored
         elif (index := _task_index(name)) is not None:
-            _keep_newest(latest, index, stored)
+            try:
+                _keep_newest(latest, index, stored)
+            except ValidationError as error:
+                unreadable[index] = _unreadable(stored, error)
     status = RunStatus(run_id=run_id, state="planning")
     summaries = [summary for _, summary in latest.values()]
     _add_up(status, summaries)
     if plan_object:
         _add_plan(status, plan_object, load_plan(store, plan_object, run_id), summaries)
-    _sort_tasks(status, latest)
+    _sort_tasks(status, latest, unreadable)
     _judge(status)
     _add_problems(status, store, latest)
     return status
@@ -204,9 +215,13 @@ def _add_plan(status: RunStatus, stored: StoredObject, plan: Plan, summaries: Se
         status.total = max(total, status.done)
 
 
-def _sort_tasks(status: RunStatus, latest: dict[int, _Reported]) -> None:
+def _sort_tasks(status: RunStatus, latest: Mapping[int, _Reported], unreadable: Mapping[int, Problem]) -> None:
     now = datetime.now(UTC)
-    for index in range(status.task_count or max(latest, default=-1) + 1):
+    for index in range(status.task_count or max([*latest, *unreadable], default=-1) + 1):
+        if index not in latest and index in unreadable:
+            status.tasks.unreadable += 1
+            _up_to_limit(status.failures, [unreadable[index]])
+            continue
         if index not in latest:
             status.tasks.not_started += 1
             _up_to_limit(status.not_started, [index])
@@ -229,12 +244,13 @@ def _sort_tasks(status: RunStatus, latest: dict[int, _Reported]) -> None:
 def _judge(status: RunStatus) -> None:
     """Set the state of the run by those of its tasks."""
     tasks = status.tasks
+    ended_or_gone = tasks.unfinished or tasks.quiet or tasks.unreadable
     if status.task_count is None:
         # Planning, unless the task that was to plan has ended or gone quiet.
-        status.state = "unfinished" if (tasks.unfinished or tasks.quiet) and not tasks.running else "planning"
+        status.state = "unfinished" if ended_or_gone and not tasks.running else "planning"
     elif tasks.whole == status.task_count:
         status.state = "whole"
-    elif tasks.running or (tasks.not_started and not (tasks.quiet or tasks.unfinished)):
+    elif tasks.running or (tasks.not_started and not ended_or_gone):
         status.state = "running"
         if status.images_per_second and status.total is not None:
             status.seconds_left = round(max(0, status.total - status.done) / status.images_per_second, 1)
@@ -247,17 +263,24 @@ def _add_problems(status: RunStatus, store: ObjectStore, latest: dict[int, _Repo
         item for _, (item, summary) in sorted(latest.items()) if summary.rejected or summary.failed or summary.has_error
     )
 
-    def read(item: StoredObject) -> TaskReport | None:
+    def read(item: StoredObject) -> tuple[list[Problem], list[Problem]]:
         try:
-            return TaskReport.model_validate_json(store.read(item, _MAX_BYTES))
-        except (ObjectNotFound, ValidationError):
-            return None  # It was replaced meanwhile; the next look has it.
+            report = TaskReport.model_validate_json(store.read(item, _MAX_BYTES))
+        except ObjectNotFound:
+            return [], []  # It was replaced meanwhile; the next look has it.
+        except ValidationError as error:
+            return [], [_unreadable(item, error)]
+        return report.rejections, [*([report.error] if report.error else []), *report.failures]
 
     with ThreadPoolExecutor(_READERS, "status") as readers:
-        reports = readers.map(read, islice(telling, _REPORTS_READ))
-        for report in filter(None, reports):
-            _up_to_limit(status.rejections, report.rejections)
-            _up_to_limit(status.failures, [*([report.error] if report.error else []), *report.failures])
+        for rejections, failures in readers.map(read, islice(telling, _REPORTS_READ)):
+            _up_to_limit(status.rejections, rejections)
+            _up_to_limit(status.failures, failures)
+
+
+def _unreadable(report: StoredObject, error: ValidationError) -> Problem:
+    reason = f"the report cannot be read: {problem_of(error)}"
+    return Problem(source=str(report.location), code=InvalidValue.code, reason=reason)
 
 
 def _up_to_limit(into: list[_Item], more: Sequence[_Item]) -> None:
@@ -265,19 +288,18 @@ def _up_to_limit(into: list[_Item], more: Sequence[_Item]) -> None:
 
 
 def _keep_newest(reports: dict[_Key, _Reported], key: _Key, stored: StoredObject) -> None:
-    """Keep a report if it is the newest of its task: those that could not be replaced are all there."""
-    summary = _summary(stored)
-    if summary and (key not in reports or reports[key][1].updated <= summary.updated):
+    """Keep a report if it is the newest of its task: those that could not be replaced are all there.
+
+    Raises:
+        ValidationError: its figures cannot be read.
+    """
+    summary = Summary.model_validate_json(stored.metadata.get(SUMMARY_KEY, ""))
+    if key not in reports or reports[key][1].updated <= summary.updated:
         reports[key] = (stored, summary)
 
 
-def _summary(item: StoredObject) -> Summary | None:
-    try:
-        return Summary.model_validate_json(item.metadata.get(SUMMARY_KEY, ""))
-    except ValidationError:
-        return None
-
-
 def _task_index(name: str) -> int | None:
+    """Return the index of the task whose report has a name; None if it is no report's."""
     task, _, rest = name.partition("-of-")
-    return number_in(task.removeprefix("task-")) if rest else None
+    index = number_in(task.removeprefix("task-")) if rest.endswith(".json") else None
+    return index if index is not None and index < MAX_TASKS else None

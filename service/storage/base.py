@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol, Self
 
+from service.errors import ServiceError, StorageUnavailable
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
 
 RESOURCE_FIELDS = "name,generation,size,timeCreated,contentType,contentEncoding,metadata"
@@ -146,8 +147,14 @@ class ObjectStore(Protocol):
         """Write an object if the name holds the generation `if_generation`; 0 means no object, None means any.
 
         Raises:
-            NameTaken: the name holds another generation.
+            NameTaken: the name holds another generation. Storage says the same if a policy forbids the write; see
+                `refused`.
         """
 
     def open_upload(self, location: ObjectLocation, content_type: str) -> Upload:
         """Begin to write an object of any size. Takes a request, and one for each call of the upload."""
+
+
+def refused(error: ServiceError) -> StorageUnavailable:
+    """Return the error of a write that storage refuses as if the name were taken, while the name holds nothing."""
+    return StorageUnavailable(f"{error}. But the name holds nothing; look for a policy that forbids the write")

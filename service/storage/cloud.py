@@ -3,7 +3,6 @@
 Sets what an image costs: `read` and `write` are one request each, `list_objects` one per 1,000 objects, `stat` one.
 """
 
-import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping
@@ -35,7 +34,7 @@ from service.errors import (
 )
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
 from service.storage.base import RESOURCE_FIELDS, Folders, FoundObjects, StoredObject, Upload
-from service.storage.media import MediaClient
+from service.storage.media import MediaClient, error_message
 
 _TIMEOUT = (5, 15)
 """Seconds to connect, and seconds of silence, until one attempt times out."""
@@ -133,26 +132,32 @@ class CloudStore:
     def stat(self, location: ObjectLocation, generation: int | None = None) -> StoredObject:
         """See `ObjectStore`."""
         with _errors_translated("describe", location):
-            resource = self._media.describe(location, generation)
-        return StoredObject.from_resource(location.bucket, resource)
+            return StoredObject.from_resource(location.bucket, self._media.describe(location, generation))
 
     def read(self, stored: StoredObject, max_bytes: int) -> bytes:
         """See `ObjectStore`."""
-        # In a bucket that keeps old generations, the precondition asks for the live one.
-        with _errors_translated("read", stored.location):
-            data = self._media.read(stored.location, stored.generation)
+        data = self._read(stored)
         return _gunzip(data, max_bytes) if _is_gzip(stored, data) else data
 
     def read_head(self, stored: StoredObject, size: int) -> bytes:
         """See `ObjectStore`."""
-        with _errors_translated("read", stored.location):
-            data = self._media.read(stored.location, stored.generation, first=size)
+        data = self._read(stored, first=size)
         if _is_gzip(stored, data):
             try:
                 return zlib.decompressobj(_GZIP_WINDOW).decompress(data, size)
             except zlib.error:
                 return b""
         return data
+
+    def _read(self, stored: StoredObject, *, first: int | None = None) -> bytes:
+        with _errors_translated("read", stored.location):
+            try:
+                return self._media.read(stored, first=first)
+            except api.PreconditionFailed as error:
+                # In a bucket that keeps old generations, it says that this one is not live. A policy says the same.
+                if self.stat(stored.location).generation == stored.generation:
+                    raise
+                raise ObjectNotFound(f"{stored.location} was replaced before it was read") from error
 
     def write(
         self,
@@ -169,7 +174,15 @@ class CloudStore:
         if cache_control is not None:
             resource["cacheControl"] = cache_control
         with _errors_translated("write", location):
-            self._media.write(location.bucket, resource, data, if_generation=if_generation)
+            try:
+                self._media.write(location.bucket, resource, data, if_generation=if_generation)
+            except api.PreconditionFailed as error:
+                if if_generation is None:
+                    raise
+                expected = f"generation {if_generation}" if if_generation else "no object"
+                raise NameTaken(
+                    f"cannot write {location}, whose name is to hold {expected}: {_reason(error)}"
+                ) from error
 
     def open_upload(self, location: ObjectLocation, content_type: str) -> Upload:
         """See `ObjectStore`."""
@@ -243,10 +256,6 @@ def _errors_translated(
         if action in {"list", "write"}:
             raise BucketNotFound(f"{what}: there is no bucket gs://{location.bucket}") from error
         raise ObjectNotFound(f"{what}: it, or this generation of it, does not exist") from error
-    except api.PreconditionFailed as error:
-        if action == "write":
-            raise NameTaken(f"{what}: the name holds another generation than expected") from error
-        raise ObjectNotFound(f"{what}: this generation of it is not the live one") from error
     except (api.Forbidden, api.Unauthorized) as error:
         role = _WRITER if action == "write" else _READER
         raise PermissionMissing(f"{what}: {_reason(error)}. Grant the service account {role}") from error
@@ -256,19 +265,17 @@ def _errors_translated(
         raise (StorageRefused if refused else StorageUnavailable)(f"{what}: {_reason(error)}") from error
     except google.auth.exceptions.GoogleAuthError as error:
         raise StorageUnavailable(f"{what}: no access token could be had: {error}") from error
-    except (
-        api.GoogleAPIError,
-        requests.RequestException,
-        urllib3.exceptions.HTTPError,
-        ConnectionError,
-        json.JSONDecodeError,
-    ) as error:
+    except (api.GoogleAPIError, requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError) as error:
         raise StorageUnavailable(f"{what}: {_reason(error)}") from error
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise StorageUnavailable(f"{what}: storage's answer is malformed: {error!r}") from error
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, api.RetryError) and error.cause:
         return f"given up after {_RETRY_SECONDS} s of retries: {_reason(error.cause)}"
     if isinstance(error, api.GoogleAPICallError):
-        return f"HTTP {error.code} from Cloud Storage ({' '.join(error.message.split())[:_LONGEST_MESSAGE]})"
+        # The client library puts the address of the request first, which is longer than what storage says.
+        said = error.message if error.response is None else error_message(error.response.content)
+        return f"HTTP {error.code} from Cloud Storage ({' '.join(said.split())[:_LONGEST_MESSAGE]})"
     return str(error)

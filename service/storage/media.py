@@ -5,6 +5,7 @@ around each call, which takes several times the processor time of the transfer i
 """
 
 import base64
+import hashlib
 import json
 import secrets
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import NewConnectionError, ProtocolError
 
 from service.storage.addresses import ObjectLocation
-from service.storage.base import RESOURCE_FIELDS
+from service.storage.base import RESOURCE_FIELDS, StoredObject
 
 _USER_AGENT = f"thumbnail-service gcloud-python/{client_version}"
 _UNAUTHORIZED = 401
@@ -74,23 +75,32 @@ class MediaClient:
         resource: Mapping[str, Any] = json.loads(self._retry(self._request)("GET", path, {}).data)
         return resource
 
-    def read(self, location: ObjectLocation, generation: int, *, first: int | None = None) -> bytes:
-        """Return the bytes of the live generation as stored, checked against their checksum.
+    def read(self, stored: StoredObject, *, first: int | None = None) -> bytes:
+        """Return the bytes of a live generation as stored, compared with their number and their checksum.
 
         With `first`, read only so many bytes, which have no checksum.
         """
+        generation = stored.generation
         query = urlencode({"alt": "media", "generation": generation, "ifGenerationMatch": generation})
-        path = f"/download/storage/v1/{_path(location)}?{query}"
+        path = f"/download/storage/v1/{_path(stored.location)}?{query}"
         # Without this header, storage decompresses what is stored gzip-encoded.
         headers = {"accept-encoding": "gzip"}
+        size = stored.size
         if first is not None:
             headers["range"] = f"bytes=0-{first - 1}"
+            size = min(first, size)
 
         def attempt() -> bytes:
-            response = self._request("GET", path, headers)
+            response = self._request("GET", path, headers, preload=False)
+            # One byte more tells an answer that is too long.
+            data = _read_at_most(response, size + 1)
             if first is None:
-                _verify_checksum(response.data, response.headers.get("x-goog-hash", ""))
-            return response.data
+                _verify(data, size, response.headers.get("x-goog-hash", ""))
+                return data
+            if len(data) < size:
+                raise ProtocolError(f"the first {size} bytes were asked for and {len(data)} were sent")
+            # Storage may send more than it was asked for, and a proxy that ignores ranges sends everything.
+            return data[:size]
 
         return bytes(self._retry(attempt)())
 
@@ -113,7 +123,11 @@ class MediaClient:
         )  # fmt: skip
         headers = {"content-type": f'multipart/related; boundary="{boundary.decode()}"'}
         path = f"/upload/storage/v1/b/{bucket}/o?{urlencode(query)}"
-        self._retry(self._request)("POST", path, headers, body)
+
+        def attempt() -> None:
+            _verify_written(self._request("POST", path, headers, body))
+
+        self._retry(attempt)()
 
     def begin_upload(self, bucket: str, resource: Mapping[str, Any]) -> str:
         """Begin a resumable upload; return the path that takes its bytes.
@@ -123,11 +137,15 @@ class MediaClient:
         """
         path = f"/upload/storage/v1/b/{bucket}/o?uploadType=resumable"
         headers = {"content-type": "application/json; charset=UTF-8"}
-        response = self._retry(self._request)("POST", path, headers, json.dumps(resource).encode())
-        if not (location := response.headers.get("location")):
-            raise ProtocolError("storage has begun an upload and does not say where")
-        session = urlsplit(location)
-        return f"{session.path}?{session.query}"
+
+        def attempt() -> str:
+            location = self._request("POST", path, headers, json.dumps(resource).encode()).headers.get("location")
+            if not location:
+                raise ProtocolError("storage has begun an upload and does not say where")
+            session = urlsplit(location)
+            return f"{session.path}?{session.query}"
+
+        return str(self._retry(attempt)())
 
     def continue_upload(self, session: str, data: bytes, start: int, *, checksum: int | None = None) -> None:
         """Send bytes of a resumable upload, the first of which is number `start`.
@@ -140,30 +158,43 @@ class MediaClient:
             headers["x-goog-hash"] = f"crc32c={_encoded(checksum)}"
 
         def attempt() -> None:
-            response = self._request("PUT", session, headers, data, incomplete=True)
-            taken = (
-                response.headers.get("range") == f"bytes=0-{end - 1}"
-                if checksum is None
-                else response.status != _RESUME_INCOMPLETE
-            )
-            if not taken:
+            try:
+                response = self._request("PUT", session, headers, data, incomplete=True)
+            except api.NotFound as error:
+                raise api.GoogleAPIError("storage does not know the upload any more") from error
+            if checksum is not None:
+                _verify_written(response)
+            elif response.headers.get("range") != f"bytes=0-{end - 1}":
                 raise ProtocolError("storage has not taken all bytes of an upload")
 
         self._retry(attempt)()
 
     def _request(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None, *, incomplete: bool = False
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        *,
+        incomplete: bool = False,
+        preload: bool = True,
     ) -> urllib3.BaseHTTPResponse:
-        """Return a successful response, or one to an incomplete upload; refresh a rejected token once."""
-        response = self._send(method, path, headers, body)
+        """Return a successful response, or one to an incomplete upload; refresh a rejected token once.
+
+        Without `preload`, the caller reads its body.
+        """
+        response = self._send(method, path, headers, body, preload=preload)
         if response.status == _UNAUTHORIZED:
+            response.drain_conn()
             self._credentials.refresh(self._refresh_request)
-            response = self._send(method, path, headers, body)
+            response = self._send(method, path, headers, body, preload=preload)
         if response.status not in _SUCCESS and not (incomplete and response.status == _RESUME_INCOMPLETE):
-            raise api.from_http_status(response.status, _error_message(response.data))  # type: ignore[no-untyped-call]
+            raise api.from_http_status(response.status, error_message(response.data))  # type: ignore[no-untyped-call]
         return response
 
-    def _send(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> urllib3.BaseHTTPResponse:
+    def _send(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None, *, preload: bool
+    ) -> urllib3.BaseHTTPResponse:
         signed = {"user-agent": _USER_AGENT, **headers}
         self._credentials.before_request(self._refresh_request, method, self._endpoint + path, signed)
         try:
@@ -176,6 +207,7 @@ class MediaClient:
                 redirect=False,
                 assert_same_host=False,  # The host differs if there is a proxy.
                 timeout=self._timeout,
+                preload_content=preload,
                 decode_content=False,
             )
         except NewConnectionError as error:
@@ -186,7 +218,7 @@ def _path(location: ObjectLocation) -> str:
     return f"b/{location.bucket}/o/{quote(location.name, safe='')}"
 
 
-def _error_message(body: bytes) -> str:
+def error_message(body: bytes) -> str:
     """Return what storage says about an error, such as which permission is missing."""
     with suppress(ValueError, LookupError, TypeError):
         return str(json.loads(body)["error"]["message"])
@@ -197,13 +229,45 @@ def _crc32c(data: bytes) -> str:
     return _encoded(google_crc32c.value(data))
 
 
+def _md5(data: bytes) -> str:
+    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+
+
 def _encoded(checksum: int) -> str:
     return base64.b64encode(checksum.to_bytes(4, "big")).decode()
 
 
-def _verify_checksum(data: bytes, hashes: str) -> None:
-    """Raise ProtocolError if bytes do not have the checksum that the value of an `x-goog-hash` header may give."""
-    for part in hashes.split(","):
-        kind, _, expected = part.strip().partition("=")
-        if kind == "crc32c" and expected != _crc32c(data):
-            raise ProtocolError(f"the bytes have the checksum {_crc32c(data)} and were sent with {expected}")
+def _read_at_most(response: urllib3.BaseHTTPResponse, count: int) -> bytes:
+    """Read so many bytes of a response, or all if there are fewer; leave the rest unread."""
+    try:
+        return response.read(count)
+    finally:
+        # Ends the connection if there is a rest. At the end of a response, the pool has it already.
+        response.close()
+        response.release_conn()
+
+
+def _verify(data: bytes, size: int, hashes: str) -> None:
+    """Raise ProtocolError if bytes are not those of an object of this size.
+
+    They are compared with the checksum that the value of an `x-goog-hash` header may give: CRC32C, or else MD5.
+    """
+    if len(data) != size:
+        sent = f"only {len(data):,}" if len(data) < size else "more"
+        raise ProtocolError(f"the object has {size:,} bytes and {sent} were sent")
+    sums = dict(part.strip().split("=", 1) for part in hashes.split(",") if "=" in part)
+    expected, actual = sums.get("crc32c"), _crc32c
+    if expected is None:
+        expected, actual = sums.get("md5"), _md5
+    if expected is not None and expected != actual(data):
+        raise ProtocolError(f"the bytes have the checksum {actual(data)} and were sent with {expected}")
+
+
+def _verify_written(response: urllib3.BaseHTTPResponse) -> None:
+    """Raise ProtocolError if an answer to a write does not name the generation that was made."""
+    try:
+        int(json.loads(response.data)["generation"])
+    except (ValueError, LookupError, TypeError):
+        raise ProtocolError(
+            f"storage answered a write with HTTP {response.status} and names no generation that it made"
+        ) from None

@@ -1,13 +1,17 @@
+import asyncio
 import json
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from service.errors import ObjectNotFound, ServiceError, StorageUnavailable
+from service import job
+from service.errors import ObjectNotFound, PermissionMissing, ServiceError, StorageRefused, StorageUnavailable
+from service.process import DONE, TRY_AGAIN
 from service.runs.report import LIST_LIMIT, Counts, State, Summary, TaskReport
 from service.runs.reporter import SUMMARY_KEY, seconds_between_reports
 from service.runs.request import RunRequest
@@ -131,14 +135,130 @@ def test_what_cannot_be_replaced_is_written_under_new_names(
     assert all(name.startswith("thumbnail-runs/mine/task-00000-of-00001.") for name in names)
 
 
-def test_a_report_that_storage_does_not_take_fails_nothing(
-    store: MemoryStore, executor: ThreadPoolExecutor, capsys: pytest.CaptureFixture[str]
-) -> None:
-    store.fault = lambda kind, where: (
-        StorageUnavailable("down") if kind == "bookkeeping write" and "mine/task-" in str(where) else None
+def refuse_reports(
+    error: ServiceError, count: int = 1000
+) -> Callable[[str, ObjectLocation | FolderLocation], ServiceError | None]:
+    """Refuse so many writes of reports."""
+    refusals = iter([error] * count)
+    return lambda kind, where: (
+        next(refusals, None) if kind == "bookkeeping write" and "mine/task-" in str(where) else None
     )
-    assert finished(make_task(store, executor, request())).created == 10
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.runs.reporter.SPACING_SECONDS", 0)
+    monkeypatch.setattr("service.runs.reporter._LAST_PAUSES", (0, 0, 0))
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_a_report_that_storage_does_not_take_as_the_run_goes_fails_nothing(
+    store: MemoryStore,
+    executor: ThreadPoolExecutor,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.runs.reporter.FIRST_SECONDS", 0)
+    refused = threading.Event()
+
+    def refuse_early(kind: str, where: ObjectLocation | FolderLocation) -> ServiceError | None:
+        if kind == "read":
+            assert refused.wait(20)
+        if kind == "bookkeeping write" and "mine/task-" in str(where) and not refused.is_set():
+            refused.set()
+            return StorageUnavailable("down")
+        return None
+
+    store.fault = refuse_early
+    report = finished(make_task(store, executor, request()))
+    assert (report.created, report.whole) == (10, True)
     assert "report not written" in capsys.readouterr().out
+    assert stored(store).state is State.WHOLE
+
+
+@pytest.mark.usefixtures("no_pauses")
+@pytest.mark.parametrize("error", [StorageUnavailable, PermissionMissing, StorageRefused])
+def test_the_last_report_is_tried_again(
+    store: MemoryStore, executor: ThreadPoolExecutor, error: type[ServiceError]
+) -> None:
+    store.fault = refuse_reports(error("not now"), 2)
+    assert finished(make_task(store, executor, request())).whole
+    (name,) = store.names("photos", "thumbnail-runs/mine/task-")
+    assert TaskReport.model_validate_json(store.held(f"gs://photos/{name}").data).state is State.WHOLE
+    assert status(store).state == "whole"
+
+
+@pytest.mark.usefixtures("no_pauses")
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (StorageUnavailable, "storage_unavailable"),
+        (PermissionMissing, "permission_missing"),
+        (StorageRefused, "storage_unavailable"),
+    ],
+)
+def test_a_task_whose_last_report_is_lost_is_not_whole_and_says_so(
+    store: MemoryStore, executor: ThreadPoolExecutor, error: type[ServiceError], code: str
+) -> None:
+    store.fault = refuse_reports(error("never"))
+    task = make_task(store, executor, request())
+    report = finished(task)
+    assert (report.created, report.failed, report.whole, task.counts.state) == (10, 0, False, State.UNFINISHED)
+    assert report.error
+    assert report.error.code == code
+    assert report.error.reason == "the task's last report could not be written: never"
+    assert status(store).state != "whole"
+    store.fault = lambda *_: None
+    assert finished(make_task(store, executor, request())).whole
+    assert status(store).state == "whole"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_task_whose_last_report_is_lost_by_a_defect_is_not_whole(
+    store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.runs.reporter.TaskReport.summary", None)
+    error = finished(make_task(store, executor, request())).error
+    assert error
+    assert error.code == "internal_error"
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_the_job_exits_as_its_last_report_says(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    def exit_status() -> int:
+        task = make_task(store, executor, request())
+        return asyncio.run(job.run(task.params, task.service))
+
+    store.fault = refuse_reports(StorageUnavailable("never"))
+    assert exit_status() == TRY_AGAIN
+    store.fault = lambda *_: None
+    assert exit_status() == DONE
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_what_ended_a_run_is_said_before_its_report_that_is_lost(
+    store: MemoryStore, executor: ThreadPoolExecutor
+) -> None:
+    task = make_task(store, executor, request())
+    task.open()
+    lost = refuse_reports(StorageUnavailable("never"))
+    store.fault = lambda kind, where: StorageUnavailable("no listing") if kind == "list" else lost(kind, where)
+    task.work()
+    error = task.report().error
+    assert error
+    assert error.reason == "no listing"
+
+
+def test_the_last_report_is_not_waited_for_once_the_process_is_to_end(
+    store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.runs.reporter._LAST_PAUSES", (0, 60, 60))
+    store.fault = refuse_reports(StorageUnavailable("never"))
+    task = make_task(store, executor, request())
+    task.open()
+    task.work(lambda: True)
+    assert task.report().error
+    assert store.calls["bookkeeping write"] == 1 + 3
 
 
 def test_a_retry_goes_on_with_the_report(store: MemoryStore, executor: ThreadPoolExecutor) -> None:

@@ -227,10 +227,15 @@ def test_an_upload_that_is_not_finished_leaves_nothing(store: ObjectStore, bucke
     assert store.read(held, 100) == b"first"
 
 
+@pytest.mark.usefixtures("impatient")
 def test_an_upload_that_begins_nowhere_does_not_begin(cloud: CloudStore, proxy: Proxy, bucket: str) -> None:
     proxy.fault = lambda *_: 200
     with pytest.raises(StorageUnavailable, match="does not say where"):
         cloud.open_upload(ObjectLocation(bucket, "x"), "application/gzip")
+    proxy.fault = lambda *_: 200 if proxy.requests["write"] <= asked + 1 else None
+    asked = proxy.requests["write"]
+    cloud.open_upload(ObjectLocation(bucket, "x"), "application/gzip").finish(b"the end")
+    assert cloud.stat(ObjectLocation(bucket, "x")).size == 7
 
 
 def test_an_upload_to_a_bucket_that_is_not_there_does_not_begin(store: ObjectStore) -> None:

@@ -20,6 +20,7 @@ class Harm(Enum):
 
     RESET_BEFORE = "the connection breaks before the request is processed"
     RESET_AFTER = "the connection breaks after it was processed: the answer is lost"
+    TWICE = "it is processed twice, and the second answer comes"
     CUT = "half of the answer's body arrives"
     STALL = "no answer comes"
 
@@ -107,6 +108,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.upstream.request(self.command, self.path, body or None, headers)
         answer = self.upstream.getresponse()
         data = answer.read()
+        if fault is Harm.TWICE:
+            self.upstream.request(self.command, self.path, body or None, headers)
+            answer = self.upstream.getresponse()
+            data = answer.read()
         if fault is Harm.RESET_AFTER:
             return self._reset()
         hop_by_hop = {"connection", "content-length", "transfer-encoding"}
