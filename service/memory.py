@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from mmap import PAGESIZE
 from pathlib import Path, PurePosixPath
-from threading import Condition
+from threading import Lock
 
 from service.errors import Overloaded
 
@@ -25,6 +25,9 @@ _WORKER_BYTES = 36 * _MEBIBYTE
 _SMALLEST_BUDGET = 64 * _MEBIBYTE
 PATIENCE_SECONDS = 120
 """Longest wait of an image for memory: more than storage may hang, less than Pub/Sub waits for an answer."""
+
+_MOST_PASSES = 8
+"""Small ones that are served in a row while others wait."""
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """Parameters of mallopt(3)."""
@@ -113,41 +116,87 @@ def tune_malloc(kept: int = 128 * 1024) -> None:
         mallopt(_ARENA_MAX, 2)
 
 
+class _Ticket:
+    """A thread's place in a queue."""
+
+    __slots__ = ("is_served", "share", "turn")
+
+    def __init__(self, share: int) -> None:
+        self.share = share
+        self.is_served = False
+        self.turn = Lock()
+        """Held until it is this thread's turn."""
+        self.turn.acquire()
+
+
 class Budget:
-    """A resource that threads share, first come first served."""
+    """A resource that threads share, first come first served; what is small may pass what is not, a few times."""
 
     def __init__(self, total: int, unit: str = "bytes of memory") -> None:
         """Start with the total free."""
         self.total = total
         self._unit = unit
         self._free = total
-        self._changed = Condition()
-        self._queue: deque[object] = deque()
+        self._lock = Lock()
+        self._small: deque[_Ticket] = deque()
+        self._others: deque[_Ticket] = deque()
+        self._passes = 0
+        """How many small ones were served since the first of the others waits."""
 
     @contextmanager
-    def reserve(self, wanted: int) -> Iterator[None]:
+    def reserve(self, wanted: int, *, is_small: bool = False) -> Iterator[None]:
         """Wait until so much is free, and hold it. More than the total waits until all of it is free.
 
-        Threads are served in order, even if a later one wants less: otherwise many small ones would keep a large one
-        waiting for ever. Raise Overloaded after `PATIENCE_SECONDS`.
+        Threads are served in order, even if a later one wants less: otherwise many that want little would keep one that
+        wants much waiting for ever. One that `is_small` waits for the small ones before it, and for few others.
+        Raise Overloaded after `PATIENCE_SECONDS`.
         """
         share = min(wanted, self.total)
-        ticket = object()
-        with self._changed:
-            self._queue.append(ticket)
-            try:
-                if not self._changed.wait_for(
-                    lambda: self._queue[0] is ticket and self._free >= share, PATIENCE_SECONDS
-                ):
-                    raise Overloaded(f"{share:,} {self._unit} did not become free within {PATIENCE_SECONDS} s")
-                self._free -= share
-            finally:
-                # Also after an exception, such as Ctrl-C: the next thread is first now.
-                self._queue.remove(ticket)
-                self._changed.notify_all()
+        self._take(share, self._small if is_small else self._others)
         try:
             yield
         finally:
-            with self._changed:
+            with self._lock:
                 self._free += share
-                self._changed.notify_all()
+                self._serve()
+
+    @property
+    def waiting(self) -> int:
+        """How many threads wait."""
+        return len(self._small) + len(self._others)
+
+    def _take(self, share: int, queue: deque[_Ticket]) -> None:
+        with self._lock:
+            if not self.waiting and self._free >= share:
+                self._free -= share
+                return
+            ticket = _Ticket(share)
+            queue.append(ticket)
+            self._serve()
+        is_served = False
+        try:
+            is_served = ticket.turn.acquire(timeout=PATIENCE_SECONDS)
+        finally:
+            # Also after an exception, such as Ctrl-C: the next thread is first now.
+            if not is_served:
+                with self._lock:
+                    if ticket.is_served:
+                        self._free += share
+                    else:
+                        queue.remove(ticket)
+                    self._serve()
+        if not is_served:
+            raise Overloaded(f"{share:,} {self._unit} did not become free within {PATIENCE_SECONDS} s")
+
+    def _serve(self) -> None:
+        """Give the threads that are first what they want, as long as it is free. To be called with the lock held."""
+        while self.waiting:
+            passes = bool(self._small and self._others)
+            queue = self._small if self._small and self._passes < _MOST_PASSES else self._others or self._small
+            if queue[0].share > self._free:
+                return
+            ticket = queue.popleft()
+            self._free -= ticket.share
+            self._passes = self._passes + 1 if passes and queue is self._small else 0
+            ticket.is_served = True
+            ticket.turn.release()

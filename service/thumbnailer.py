@@ -34,6 +34,8 @@ from service.telemetry.metrics import Metrics, Stage, Timer
 from service.writer import ThumbnailWriter
 
 _MEBIBYTE = 1024 * 1024
+SMALL_BYTES = _MEBIBYTE
+"""A source of this size at most is decoded in milliseconds, as a rule, and so waits for few others."""
 _ATTEMPTS = 4
 """Reads of one image, which fail if it is replaced between being described and being read."""
 
@@ -144,17 +146,18 @@ class Thumbnailer:
     def _process_once(self, source: StoredObject, hour: Hour | None, *, overwrite: bool = False) -> Outcome:
         hour = hour or Hour.of(source.created)
         bytes_read = 0
+        is_small = source.size <= SMALL_BYTES
         try:
             with self._metrics.in_flight() as timer:
                 with ExitStack() as held:
                     with timer.stage(Stage.WAIT):
-                        held.enter_context(self._sources.reserve(self._bytes_held(source)))
+                        held.enter_context(self._sources.reserve(self._bytes_held(source), is_small=is_small))
                     with timer.stage(Stage.READ):
                         data = self._store.read(source, self._settings.max_source_bytes)
                     bytes_read = len(data)
                     self._metrics.read(bytes_read)
                     with timer.stage(Stage.WAIT):
-                        held.enter_context(self._processors.reserve(1))
+                        held.enter_context(self._processors.reserve(1, is_small=is_small))
                     with timer.stage(Stage.MAKE):
                         pictures = self._decoders.make_thumbnails(
                             data,

@@ -216,25 +216,48 @@ def test_first_come_is_first_served_so_that_small_ones_never_keep_a_large_one_ou
     assert sorted(order) == ["large", "small", "smaller"]
 
 
-def test_a_wait_that_is_interrupted_lets_the_next_one_in() -> None:
+def test_small_ones_pass_others_a_few_times_and_no_more() -> None:
     budget = Budget(10)
-    served = threading.Event()
+    order: list[str] = []
+
+    def use(name: str, wanted: int, *, is_small: bool) -> None:
+        with budget.reserve(wanted, is_small=is_small):
+            order.append(name)
+
+    with ThreadPoolExecutor(40) as threads, budget.reserve(10):
+        for number in range(10):
+            threads.submit(use, "large", 10, is_small=False)
+            until_waiting(budget, number + 1)
+        for number in range(20):
+            threads.submit(use, "small", 10, is_small=True)
+            until_waiting(budget, number + 11)
+    assert order == ["small"] * 8 + ["large"] + ["small"] * 8 + ["large"] + ["small"] * 4 + ["large"] * 8
+
+
+def test_a_wait_that_is_interrupted_lets_the_next_one_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = Budget(10)
+    served, woken = threading.Event(), threading.Event()
 
     class Interruption(Exception):
         pass
 
-    def give_up() -> None:
-        # What a signal does to the main thread: an exception out of the wait.
-        original = budget._changed.wait
+    class Interrupted:
+        """What a signal does to the main thread: an exception out of the wait."""
 
-        def interrupted(timeout: float | None = None) -> bool:
-            original(timeout)
+        def acquire(self, timeout: float | None = None) -> bool:
+            if timeout is None:
+                return True
+            woken.wait(30)
             raise Interruption
 
-        budget._changed.wait = interrupted  # type: ignore[method-assign]
-        with pytest.raises(Interruption), budget.reserve(10):
-            pass
-        budget._changed.wait = original  # type: ignore[method-assign]
+        def release(self) -> None:
+            """Nobody waits any more."""
+
+    def give_up() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("service.memory.Lock", Interrupted)
+            with pytest.raises(Interruption), budget.reserve(10):
+                pass
 
     def wait() -> None:
         with budget.reserve(1):
@@ -243,9 +266,7 @@ def test_a_wait_that_is_interrupted_lets_the_next_one_in() -> None:
     with ThreadPoolExecutor(2) as threads, budget.reserve(5):
         given_up = threads.submit(give_up)
         until_waiting(budget, 1)
-        # Wakes the first, which gives up.
-        with budget._changed:
-            budget._changed.notify_all()
+        woken.set()
         given_up.result(30)
         threads.submit(wait)
         assert served.wait(30)
@@ -287,13 +308,8 @@ def test_more_than_all_there_is_waits_until_it_is_alone() -> None:
 
 
 def until_waiting(budget: Budget, count: int) -> None:
-    """Return once so many wait for some of the budget: each is in the queue before it lets go of the lock."""
-
-    def enough() -> bool:
-        with budget._changed:
-            return len(budget._queue) >= count
-
-    until(enough)
+    """Return once so many wait for some of the budget."""
+    until(lambda: budget.waiting >= count)
 
 
 MEASURE = """

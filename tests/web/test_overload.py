@@ -7,6 +7,7 @@ import asyncio
 import socket
 import threading
 from asyncio import timeout
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -26,6 +27,7 @@ from service.runs.supervisor import begin
 from service.settings import Settings
 from service.storage.addresses import FolderLocation, ObjectLocation
 from service.storage.base import StoredObject
+from service.thumbnailer import SMALL_BYTES
 from service.web.app import create_app
 from tests.conftest import Put, Serve
 from tests.support.assembly import decoders
@@ -244,6 +246,43 @@ class TestPlaces:
             gate.open()
             answers = results(runs)
         assert {answer.status_code for answer in answers} <= {200, 503}
+
+
+class TestSmallAmongLarge:
+    def test_a_small_image_waits_for_one_large_image_and_not_for_sixty(
+        self, serve: Serve, put: Put, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client, service = serve(concurrency=9)
+        decoders, permits, lock = service.decoders, threading.Semaphore(0), threading.Lock()
+        original, begun, ended = decoders.make_thumbnails, Counter[str](), Counter[str]()
+
+        def stepwise(data: bytes, *args: Any, **more: Any) -> Any:  # noqa: ANN401 - the pool's own
+            kind = "large" if len(data) > SMALL_BYTES else "small"
+            with lock:
+                begun[kind] += 1
+            if kind == "large":
+                assert permits.acquire(timeout=2 * WAIT_SECONDS)
+            try:
+                return original(data, *args, **more)
+            finally:
+                with lock:
+                    ended[kind] += 1
+
+        monkeypatch.setattr(decoders, "make_thumbnails", stepwise)
+        large = [put(f"in/{number}.jpg", SMALL + bytes(SMALL_BYTES)) for number in range(60)]
+        small = put("in/small.jpg", SMALL)
+        with ThreadPoolExecutor(61) as threads:
+            try:
+                waiting = [threads.submit(deliver, client, resource) for resource in large]
+                until(lambda: begun["large"] == decoders.workers and service.thumbnailer._processors.waiting == 4)
+                answer = threads.submit(deliver, client, small)
+                until(lambda: service.thumbnailer._processors.waiting == 5)
+                permits.release()
+                assert answer.result(WAIT_SECONDS).json()["outcome"] == "created"
+                assert (ended["large"], ended["small"]) == (1, 1)
+            finally:
+                permits.release(len(large))
+            assert {future.result(WAIT_SECONDS).json()["outcome"] for future in waiting} == {"created"}
 
 
 class TestMemory:
