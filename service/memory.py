@@ -9,13 +9,16 @@ import os
 import re
 import sys
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from mmap import PAGESIZE
 from pathlib import Path, PurePosixPath
 from threading import Lock
 
 from service.errors import Overloaded
+
+Reserve = Callable[[int], AbstractContextManager[None]]
+"""Waits until this many bytes of memory are free for decoding, and holds them; raises if they never can be."""
 
 _MEBIBYTE = 1024 * 1024
 _SERVICE_BYTES = 92 * _MEBIBYTE

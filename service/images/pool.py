@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from signal import SIGKILL, Signals
@@ -35,13 +35,14 @@ from service.errors import (
 from service.images.formats import FORMATS
 from service.images.frames import LENGTHS, pack, spec_to_json
 from service.images.spec import Thumbnail, ThumbnailSpec
+from service.memory import Reserve
 
 START_SECONDS = 60.0
 """Longest start of a worker, on a machine that is busy with others."""
 _KEPT_SOURCE_BYTES = 8 * 1024 * 1024
 """Most memory that stays with an idle worker for the next file: that of a phone's photo."""
 _MOST_FIELDS_BYTES = 1024 * 1024
-_MOST_PAYLOAD_BYTES = 256 * 1024 * 1024
+_MOST_PAYLOAD_BYTES = 64 * 1024 * 1024
 _LONGEST_REASON = 1000
 _INHERITED = ("PYTHONPATH", "LD_LIBRARY_PATH")
 """Environment that an interpreter may need to find its modules. A worker gets no other."""
@@ -50,9 +51,6 @@ _REJECTIONS: dict[str, type[ImageRejected]] = {
 }
 
 log = structlog.get_logger()
-
-Reserve = Callable[[int], AbstractContextManager[None]]
-"""Waits until this many bytes of memory are free for decoding, and holds them; raises if they never can be."""
 
 
 class _Made(BaseModel):
@@ -255,6 +253,8 @@ class DecoderPool:
         self._wanted.put(None)
         for worker in tuple(self._running):
             worker.kill()
+        for _ in range(self.workers):
+            self._idle.put(DecoderUnavailable("the process is about to end"))
 
     def _try(
         self, request: dict[str, Any], data: bytes, specs: Sequence[ThumbnailSpec], reserve: Reserve
@@ -324,19 +324,23 @@ class DecoderPool:
         while start := self._wanted.get():
             try:
                 start()
-            except (OSError, TimeoutError, _Ended) as error:
-                log.exception("a process that decodes could not be started")
-                self._idle.put(DecoderUnavailable(f"no process that decodes could be started: {error}"))
+            except _Ended as error:
+                unavailable = DecoderUnavailable(f"no process that decodes could be started: it {error}")
+                log.error("no decoder", code=unavailable.code, reason=str(unavailable))
+                self._idle.put(unavailable)
 
     def _start(self) -> None:
-        worker = _Worker(self._memory_budget)
+        try:
+            worker = _Worker(self._memory_budget)
+        except OSError as error:
+            raise _Ended(f"could not be created: {error}") from error
         self._running.add(worker)
         try:
             answer, _ = worker.receive(time.monotonic() + START_SECONDS)
-        except BaseException:
+        except (TimeoutError, _Ended) as error:
             self._running.discard(worker)
             worker.kill()
-            raise
+            raise _Ended(str(error) or f"was not ready within {START_SECONDS:g} s") from error
         if answer.unfiltered and not self.unfiltered:
             self.unfiltered = answer.unfiltered
             log.warning("decoders are not confined", reason=answer.unfiltered)

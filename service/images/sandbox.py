@@ -82,6 +82,8 @@ def enter() -> str:
     To be called once all modules are imported, and while there is one thread.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Nor may it fill the memory that it shares with the service.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     if platform.system() != "Linux" or platform.machine() not in _MACHINES:
         return f"system calls are filtered on Linux alone, not on {platform.system()} {platform.machine()}"
     filters = b"".join(_instructions(*_MACHINES[platform.machine()], os.getpid()))

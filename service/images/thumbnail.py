@@ -4,8 +4,7 @@ All that can be done before the pixels are decoded is done before: a picture is 
 a JPEG is decoded at a fraction of its size. Turning upright and converting colors come last, when the picture is small.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from PIL import Image
@@ -19,6 +18,7 @@ from service.images.formats import FORMATS, GIF, JPEG, PNG, Format
 from service.images.resize import REDUCING_GAP, ReducedPicture, reduce_picture
 from service.images.spec import OutputFormat, Thumbnail, ThumbnailSpec
 from service.images.validation import FileBytes
+from service.memory import Reserve
 
 _TURNED_BY_90 = frozenset({5, 6, 7, 8})
 _TURNS = {
@@ -34,10 +34,6 @@ _TURNS = {
 
 _DEFAULT_FRAME_MILLISECONDS = 100
 """For a frame that gives no duration, as in browsers."""
-
-
-Reserve = Callable[[int], AbstractContextManager[None]]
-"""Waits until this many bytes of memory are free for decoding, and holds them; raises if they never can be."""
 
 
 def make_thumbnails(

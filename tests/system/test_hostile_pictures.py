@@ -32,6 +32,7 @@ CODES = {
     "answer": "decoder_crashed",
     "hang": "decoder_timed_out",
     "eat": "picture_too_large",
+    "fill": "corrupt_image",
     "connect": "corrupt_image",
     "kill": "corrupt_image",
     "kill all": "corrupt_image",

@@ -22,9 +22,19 @@ def _eat() -> None:
     raise AssertionError(len(hoard))
 
 
+def _fill() -> None:
+    source = int(sys.argv[1])
+    os.ftruncate(source, 1 << 30)
+    os.pwrite(source, bytes(1 << 20), 1 << 20)
+
+
 def _hang() -> None:
     while True:
         pass
+
+
+def _fail() -> None:
+    raise StopIteration("stop iteration here")  # Pillow raises nothing like it.
 
 
 def _shout() -> None:
@@ -45,9 +55,11 @@ DEEDS: dict[str, Callable[[], object]] = {
     "abort": os.abort,
     "hang": _hang,
     "eat": _eat,
+    "fill": _fill,
     "exit": lambda: os._exit(0),
     "shout": _shout,
     "answer": _answer,
+    "defect": _fail,
     "connect": lambda: socket.create_connection(("127.0.0.1", 80)),
     "kill": lambda: os.kill(os.getppid(), signal.SIGKILL),
     "kill all": lambda: os.kill(-1, signal.SIGKILL),
