@@ -325,6 +325,8 @@ class DecoderPool:
             try:
                 start()
             except _Ended as error:
+                if self._is_closed:
+                    return
                 unavailable = DecoderUnavailable(f"no process that decodes could be started: it {error}")
                 log.error("no decoder", code=unavailable.code, reason=str(unavailable))
                 self._idle.put(unavailable)
