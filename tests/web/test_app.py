@@ -263,6 +263,9 @@ class TestRun:
             {"Sec-Fetch-Site": "same-site"},
             {"Origin": "https://evil.example"},
             {"Origin": "null"},
+            {"Origin": "http://[::1"},
+            {"Origin": "http://[evil]"},
+            {"Origin": "//service"},
         ],
     )
     def test_a_page_of_another_host_cannot_make_a_browser_call(
