@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from service.errors import (
     CredentialsMissing,
@@ -19,6 +20,7 @@ from service.errors import (
     NotAnEvent,
     ObjectNotFound,
     OutsideFence,
+    RequestTooLarge,
     RetryLater,
     ServiceError,
     UnusableEvent,
@@ -30,6 +32,7 @@ STATUS: dict[type[ServiceError], HTTPStatus] = {
     InvalidValue: HTTPStatus.UNPROCESSABLE_ENTITY,
     OutsideFence: HTTPStatus.FORBIDDEN,
     ForeignPage: HTTPStatus.FORBIDDEN,
+    RequestTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     NotAnEvent: HTTPStatus.BAD_REQUEST,
     ObjectNotFound: HTTPStatus.NOT_FOUND,
     RetryLater: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -57,6 +60,7 @@ def add_error_handlers(app: FastAPI) -> None:
     """Answer every error that leaves a route."""
     app.exception_handler(ServiceError)(answer_error)
     app.exception_handler(HTTPException)(_answer_no_route)
+    app.exception_handler(ClientDisconnect)(_answer_nobody)
     app.exception_handler(Exception)(_answer_unforeseen)
 
 
@@ -97,6 +101,11 @@ def _answer(request: Request, answer: ErrorAnswer, status: int, headers: Mapping
 async def _answer_no_route(request: Request, error: HTTPException) -> Response:
     reason = f"{request.method} {request.url.path}: {error.detail}. The doors are POST /run and POST /events; see /docs"
     return _answer(request, ErrorAnswer(code="no_route", reason=reason), error.status_code, error.headers or {})
+
+
+async def _answer_nobody(request: Request, _: ClientDisconnect) -> Response:
+    log.info("the caller went away before its request was complete", door=f"{request.method} {request.url.path}")
+    return Response(status_code=HTTPStatus.BAD_REQUEST)
 
 
 async def _answer_unforeseen(request: Request, _: Exception) -> Response:

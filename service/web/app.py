@@ -12,9 +12,6 @@ from service.web.runs import add_run_routes
 from service.web.startup import HEALTHY
 from service.web.thumbnails import add_thumbnail_route
 
-_MAX_BODY_BYTES = 1024 * 1024
-"""Of a request; an event has two thousand."""
-
 
 def create_app(service: Service) -> FastAPI:
     """Build the application around a service that is ready."""
@@ -24,7 +21,6 @@ def create_app(service: Service) -> FastAPI:
         title="Thumbnails for Cloud Storage",
         description=f"{description} [Web pages](/)" if pages else description,
         dependencies=[Depends(_refuse_foreign_page)],
-        max_body_size=_MAX_BODY_BYTES,
         docs_url=None,
         redoc_url=None,
     )

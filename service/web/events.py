@@ -20,6 +20,7 @@ from service.outcome import Outcome, Result
 from service.runs.supervisor import settled
 from service.telemetry.metrics import Door
 from service.web.answers import ErrorAnswer, answer_error
+from service.web.body import read_body
 
 _PLACE_WAIT_SECONDS = 60
 """Longest wait of an event for its turn. Pub/Sub takes a push back after 10 to 600 s."""
@@ -66,7 +67,7 @@ def add_event_route(app: FastAPI, service: Service) -> None:
 
         A batch of CloudEvents is answered with a list, in its order.
         """
-        body = await request.body()
+        body = await read_body(request)
         try:
             batch = split_batch(request.headers, body)
         except UnusableEvent as error:

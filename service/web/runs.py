@@ -18,6 +18,7 @@ from service.runs.request import RunParameters, RunRequest, check_run_id
 from service.runs.status import RunList, RunStatus, list_runs, run_status
 from service.runs.supervisor import begin, supervise
 from service.web.answers import ErrorAnswer, answer_error
+from service.web.body import read_body
 from service.web.pages import VARY, Pages, prefers_page
 
 NDJSON = "application/x-ndjson"
@@ -48,7 +49,7 @@ def add_run_routes(app: FastAPI, service: Service, pages: Pages | None) -> None:
 
         With `Accept: application/x-ndjson` the answer is a line of progress a second, then the report.
         """
-        asked = _run_request(await request.body())
+        asked = _run_request(await read_body(request))
         default_hour = _scheduled_hour(request) if asked.timestamp in {None, RUN, CREATED} else None
         params = RunParameters.of(asked, service.settings, default_hour)
         report = Report(params, service)
