@@ -140,7 +140,7 @@ class BucketNotFound(RetryLater, code="bucket_not_found"):
 
 
 class Overloaded(RetryLater, code="overloaded"):
-    """Too many images are in flight, or too little memory is free, for longer than a caller should wait."""
+    """Too much is under way: images, memory or pages for longer than a caller should wait, or too many runs."""
 
     retry_after = 10
 

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, suppress
+from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 from http import HTTPStatus
+from typing import Annotated
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import ValidationError
 
@@ -16,7 +17,7 @@ from service.naming import CREATED, RUN, Hour
 from service.runs.report import Counts, Report, RunReport
 from service.runs.request import RunParameters, RunRequest, check_run_id
 from service.runs.status import RunList, RunStatus, list_runs, run_status
-from service.runs.supervisor import begin, supervise
+from service.runs.supervisor import open_run
 from service.web.answers import ErrorAnswer, answer_error
 from service.web.body import read_body
 from service.web.pages import VARY, Pages, prefers_page
@@ -44,7 +45,7 @@ def add_run_routes(app: FastAPI, service: Service, pages: Pages | None) -> None:
         },
         openapi_extra={"requestBody": {"content": {"application/json": {"schema": RunRequest.model_json_schema()}}}},
     )
-    async def run(request: Request) -> Response:
+    async def run(request: Request, until_answered: Annotated[AsyncExitStack, Depends(_until_answered)]) -> Response:
         """Thumbnail the input folder, a folder inside it, or one chunk of it.
 
         With `Accept: application/x-ndjson` the answer is a line of progress a second, then the report.
@@ -54,16 +55,14 @@ def add_run_routes(app: FastAPI, service: Service, pages: Pages | None) -> None:
         params = RunParameters.of(asked, service.settings, default_hour)
         report = Report(params, service)
         try:
-            start = await begin(params, service, report)
+            snapshots = await until_answered.enter_async_context(open_run(params, service, report, _PROGRESS_SECONDS))
         except BucketNotFound as error:
             return await answer_error(request, error, HTTPStatus.NOT_FOUND)
-        snapshots = supervise(params, service, start, report, _PROGRESS_SECONDS)
         if NDJSON in request.headers.get("accept", "").lower():
             return StreamingResponse(_ndjson(snapshots, report), media_type=NDJSON)
-        async with aclosing(snapshots):
-            async for _ in snapshots:
-                if await request.is_disconnected():
-                    break
+        async for _ in snapshots:
+            if await request.is_disconnected():
+                break
         answer = report.snapshot()
         return Response(
             answer.model_dump_json(exclude_none=True),
@@ -93,13 +92,18 @@ def add_run_routes(app: FastAPI, service: Service, pages: Pages | None) -> None:
         return pages.run(status) if pages and prefers_page(request) else status
 
 
+async def _until_answered() -> AsyncIterator[AsyncExitStack]:
+    """Yield a stack that is left once the answer was sent, or the caller has gone."""
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
 async def _ndjson(snapshots: AsyncGenerator[RunReport], report: Report) -> AsyncIterator[str]:
     """Yield a line of JSON for each snapshot, and the report at the end."""
-    async with aclosing(snapshots):
-        # The report says so, too, and the status has been sent.
-        with suppress(InvalidValue):
-            async for snapshot in snapshots:
-                yield json.dumps({"progress": snapshot.model_dump(include=_PROGRESS_FIELDS)}) + "\n"
+    # The report says so, too, and the status has been sent.
+    with suppress(InvalidValue):
+        async for snapshot in snapshots:
+            yield json.dumps({"progress": snapshot.model_dump(include=_PROGRESS_FIELDS)}) + "\n"
     yield report.snapshot().model_dump_json(exclude_none=True) + "\n"
 
 
