@@ -84,7 +84,7 @@ class _Slot:
     def __init__(self, slots: BoundedSemaphore) -> None:
         """Take a place, or raise Overloaded."""
         if not slots.acquire(blocking=False):
-            raise Overloaded(f"{MAX_OPEN_RUNS} runs are open in this process, which is the most")
+            raise Overloaded(f"{MAX_OPEN_RUNS} runs are open in this process, the most there may be; call again later")
         self._slots = slots
         self._work: Future[Any] | None = None
 

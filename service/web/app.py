@@ -10,12 +10,18 @@ from service.web.events import add_event_route
 from service.web.pages import Pages, add_docs
 from service.web.runs import add_run_routes
 from service.web.startup import HEALTHY
+from service.web.storage_threads import StorageThreads
 from service.web.thumbnails import add_thumbnail_route
+
+_STORAGE_THREADS = 16
+_PATIENCE_SECONDS = 5.0
+"""Of GET requests that ask storage, other than for images: how many do so at once, and how long others wait."""
 
 
 def create_app(service: Service) -> FastAPI:
     """Build the application around a service that is ready."""
     pages = Pages(service) if service.settings.pages else None
+    threads = StorageThreads(_STORAGE_THREADS, _PATIENCE_SECONDS)
     description = "Thumbnails of the images in a Cloud Storage folder: a whole folder, or one image as it arrives."
     app = FastAPI(
         title="Thumbnails for Cloud Storage",
@@ -34,12 +40,12 @@ def create_app(service: Service) -> FastAPI:
         """Tell that the process serves; ask nothing of storage."""
         return HEALTHY
 
-    add_run_routes(app, service, pages)
+    add_run_routes(app, service, pages, threads)
     add_event_route(app, service)
-    add_thumbnail_route(app, service, pages)
+    add_thumbnail_route(app, service, pages, threads)
     add_docs(app)
     if pages:
-        pages.add_to(app)
+        pages.add_to(app, threads)
     return app
 
 

@@ -21,6 +21,7 @@ from service.runs.supervisor import open_run
 from service.web.answers import ErrorAnswer, answer_error
 from service.web.body import read_body
 from service.web.pages import VARY, Pages, prefers_page
+from service.web.storage_threads import StorageThreads
 
 NDJSON = "application/x-ndjson"
 _SCHEDULE_TIME = "X-CloudScheduler-ScheduleTime"
@@ -28,7 +29,7 @@ _PROGRESS_SECONDS = 1.0
 _PROGRESS_FIELDS = {*Counts.model_fields, "elapsed_seconds"}
 
 
-def add_run_routes(app: FastAPI, service: Service, pages: Pages | None) -> None:
+def add_run_routes(app: FastAPI, service: Service, pages: Pages | None, threads: StorageThreads) -> None:
     """Serve `POST /run`, and how far runs are: as JSON, and to people as pages."""
     store, bucket = service.store, service.settings.destination_bucket
     vary = VARY if pages else {}
@@ -72,6 +73,7 @@ def add_run_routes(app: FastAPI, service: Service, pages: Pages | None) -> None:
 
     @app.head("/runs", include_in_schema=False, response_model=RunList)
     @app.get("/runs", response_model=RunList, responses={503: {"model": ErrorAnswer}})
+    @threads.wrap
     def runs(request: Request, response: Response) -> RunList | Response:
         """Return the latest runs, newest first."""
         latest = list_runs(store, bucket)
@@ -85,6 +87,7 @@ def add_run_routes(app: FastAPI, service: Service, pages: Pages | None) -> None:
         response_model_exclude_none=True,
         responses={404: {"model": ErrorAnswer, "description": "No such run."}, 503: {"model": ErrorAnswer}},
     )
+    @threads.wrap
     def one_run(run_id: str, request: Request, response: Response) -> RunStatus | Response:
         """Progress of a run: the sum of what its tasks have reported."""
         status = run_status(store, bucket, check_run_id(run_id))

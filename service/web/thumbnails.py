@@ -14,6 +14,7 @@ from service.storage.addresses import ObjectLocation
 from service.storage.base import FoundObjects, StoredObject
 from service.web.answers import ErrorAnswer
 from service.web.pages import VARY, Pages, prefers_page
+from service.web.storage_threads import StorageThreads
 
 
 class FoundThumbnail(BaseModel):
@@ -45,7 +46,7 @@ class ThumbnailList(BaseModel):
     complete: bool = Field(description="False if so many objects have such names that the search was cut off.")
 
 
-def add_thumbnail_route(app: FastAPI, service: Service, pages: Pages | None) -> None:
+def add_thumbnail_route(app: FastAPI, service: Service, pages: Pages | None, threads: StorageThreads) -> None:
     """Serve `GET /thumbnails`, as JSON and to people as a page."""
     store, bucket, fence = service.store, service.settings.destination_bucket, service.settings.input_folder
     vary = VARY if pages else {}
@@ -62,6 +63,7 @@ def add_thumbnail_route(app: FastAPI, service: Service, pages: Pages | None) -> 
             503: {"model": ErrorAnswer},
         },
     )
+    @threads.wrap
     def thumbnails(
         request: Request,
         response: Response,
