@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
@@ -26,6 +27,7 @@ from service.errors import (
     UnusableEvent,
     WrongSettings,
 )
+from service.web.body import MAX_BODY_BYTES
 from service.web.pages import VARY, Pages, prefers_page
 
 STATUS: dict[type[ServiceError], HTTPStatus] = {
@@ -54,6 +56,28 @@ class ErrorAnswer(BaseModel):
     code: str
     reason: str
     field: str | None = None
+
+
+Described = dict[int | str, dict[str, Any]]
+"""Answers of a route by their status, for the description of the API."""
+
+FOREIGN_PAGE = "A page of another host made a browser call."
+TOO_LARGE: Described = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: {
+        "model": ErrorAnswer,
+        "description": f"The body has more than {MAX_BODY_BYTES:,} bytes.",
+    }
+}
+
+
+def try_again(description: str, model: Any = ErrorAnswer) -> Described:  # noqa: ANN401 - a union of models has no type
+    """Describe the answer with which a caller is to come again."""
+    # In words: Swagger UI's table of headers is wider than a phone.
+    text = f"{description} `Retry-After` has the seconds to wait, if known."
+    return {HTTPStatus.SERVICE_UNAVAILABLE: {"model": model, "description": text}}
+
+
+UNAVAILABLE = try_again("Storage did not answer, or too many requests wait for it: ask again.")
 
 
 def add_error_handlers(app: FastAPI) -> None:

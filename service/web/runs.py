@@ -15,10 +15,10 @@ from service.bootstrap import Service
 from service.errors import BucketNotFound, InvalidValue
 from service.naming import CREATED, RUN, Hour
 from service.runs.report import Counts, Report, RunReport
-from service.runs.request import RunParameters, RunRequest, check_run_id
+from service.runs.request import RunId, RunParameters, RunRequest, check_run_id
 from service.runs.status import RunList, RunStatus, list_runs, run_status
 from service.runs.supervisor import open_run
-from service.web.answers import ErrorAnswer, answer_error
+from service.web.answers import FOREIGN_PAGE, TOO_LARGE, UNAVAILABLE, ErrorAnswer, answer_error, try_again
 from service.web.body import read_body
 from service.web.pages import VARY, Pages, prefers_page
 from service.web.storage_threads import StorageThreads
@@ -39,12 +39,23 @@ def add_run_routes(app: FastAPI, service: Service, pages: Pages | None, threads:
         response_model=RunReport,
         response_model_exclude_none=True,
         responses={
-            403: {"model": ErrorAnswer, "description": "The folder is outside INPUT_FOLDER."},
+            200: {"content": {NDJSON: {"schema": {"type": "string"}}}},
+            403: {"model": ErrorAnswer, "description": f"The folder is outside INPUT_FOLDER. Or: {FOREIGN_PAGE}"},
             404: {"model": ErrorAnswer, "description": "The bucket does not exist."},
+            **TOO_LARGE,
             422: {"model": ErrorAnswer, "description": "A field is unknown or wrong."},
-            503: {"model": RunReport, "description": "Something failed and may work later: call again."},
+            **try_again(
+                "Something failed and may work later: call again. Without a report, no run has begun.",
+                RunReport | ErrorAnswer,
+            ),
         },
-        openapi_extra={"requestBody": {"content": {"application/json": {"schema": RunRequest.model_json_schema()}}}},
+        openapi_extra={
+            "requestBody": {
+                "content": {
+                    "application/json": {"schema": RunRequest.model_json_schema(), "example": {"dry_run": True}}
+                }
+            }
+        },
     )
     async def run(request: Request, until_answered: Annotated[AsyncExitStack, Depends(_until_answered)]) -> Response:
         """Thumbnail the input folder, a folder inside it, or one chunk of it.
@@ -72,7 +83,7 @@ def add_run_routes(app: FastAPI, service: Service, pages: Pages | None, threads:
         )
 
     @app.head("/runs", include_in_schema=False, response_model=RunList)
-    @app.get("/runs", response_model=RunList, responses={503: {"model": ErrorAnswer}})
+    @app.get("/runs", response_model=RunList, responses=UNAVAILABLE)
     @threads.wrap
     def runs(request: Request, response: Response) -> RunList | Response:
         """Return the latest runs, newest first."""
@@ -85,10 +96,14 @@ def add_run_routes(app: FastAPI, service: Service, pages: Pages | None, threads:
         "/runs/{run_id}",
         response_model=RunStatus,
         response_model_exclude_none=True,
-        responses={404: {"model": ErrorAnswer, "description": "No such run."}, 503: {"model": ErrorAnswer}},
+        responses={
+            404: {"model": ErrorAnswer, "description": "No such run."},
+            422: {"model": ErrorAnswer, "description": "This cannot be a run's id, or its plan cannot be read."},
+            **UNAVAILABLE,
+        },
     )
     @threads.wrap
-    def one_run(run_id: str, request: Request, response: Response) -> RunStatus | Response:
+    def one_run(run_id: RunId, request: Request, response: Response) -> RunStatus | Response:
         """Progress of a run: the sum of what its tasks have reported."""
         status = run_status(store, bucket, check_run_id(run_id))
         response.headers.update(vary)

@@ -4,17 +4,20 @@ from typing import Annotated, Self
 
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema
 
 from service.bootstrap import Service
 from service.errors import InvalidValue, OutsideFence
 from service.lookup import describe_thumbnail, find_in_all_hours
 from service.naming import GENERATION_KEY, SIZE_KEY, SOURCE_KEY, SPEC_KEY
-from service.storage.addresses import ObjectLocation
+from service.storage.addresses import OBJECT_PATTERN, ObjectLocation
 from service.storage.base import FoundObjects, StoredObject
-from service.web.answers import ErrorAnswer
+from service.web.answers import UNAVAILABLE, ErrorAnswer
 from service.web.pages import VARY, Pages, prefers_page
 from service.web.storage_threads import StorageThreads
+
+# For the description of the API alone; `ObjectLocation.parse` checks it, and says more.
+_ObjectAddress = Annotated[str, WithJsonSchema({"type": "string", "pattern": OBJECT_PATTERN})]
 
 
 class FoundThumbnail(BaseModel):
@@ -60,7 +63,7 @@ def add_thumbnail_route(app: FastAPI, service: Service, pages: Pages | None, thr
             403: {"model": ErrorAnswer, "description": "The source is outside INPUT_FOLDER."},
             404: {"model": ErrorAnswer, "description": "No such thumbnail."},
             422: {"model": ErrorAnswer, "description": "Neither parameter, or both, or no `gs://` address."},
-            503: {"model": ErrorAnswer},
+            **UNAVAILABLE,
         },
     )
     @threads.wrap
@@ -68,10 +71,11 @@ def add_thumbnail_route(app: FastAPI, service: Service, pages: Pages | None, thr
         request: Request,
         response: Response,
         source: Annotated[
-            str | None, Query(description="An image, `gs://bucket/name`: where are its thumbnails?")
+            _ObjectAddress | None, Query(description="An image, `gs://bucket/name`: where are its thumbnails?")
         ] = None,
         thumbnail: Annotated[
-            str | None, Query(description="A thumbnail, `gs://bucket/name`: what image was it made of?")
+            _ObjectAddress | None,
+            Query(description="In its place a thumbnail, `gs://bucket/name`: what image was it made of?"),
         ] = None,
     ) -> ThumbnailList | Response:
         """Return the thumbnails of an image in all hours, or one thumbnail with the image that it was made of."""
