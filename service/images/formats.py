@@ -47,7 +47,7 @@ class Format:
 
 # fmt: off
 HEIF = Format(
-    "HEIF", "image/heic", (".heic", ".heif"), plugin="pi_heif.HeifImagePlugin", extra="heif", seconds_per_mib=0.150,
+    "HEIF", "image/heic", (".heic", ".heif"), plugin="pillow_heif.HeifImagePlugin", extra="heif", seconds_per_mib=0.150,
     decoding_bytes=16, retains_decoder=True, decodes_upright=True,
 )
 JPEG = Format(
