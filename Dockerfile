@@ -12,6 +12,7 @@ WORKDIR /app
 RUN pip install --no-cache-dir --root-user-action=ignore uv
 
 COPY pyproject.toml uv.lock ./
+# The extra `heif` has libraries under the GPL and LGPL: .readme/pictures.md says what follows if you give the image away.
 RUN uv sync --locked --no-default-groups --no-install-project --extra heif --extra otel --compile-bytecode
 
 COPY service service

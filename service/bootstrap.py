@@ -2,6 +2,7 @@
 
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import BoundedSemaphore
 
 from service.images.pool import DecoderPool
 from service.lookup import Output
@@ -15,6 +16,8 @@ from service.storage.cloud import CloudStore
 from service.telemetry.metrics import OFF, Metrics, meter_provider
 from service.thumbnailer import Thumbnailer
 
+MAX_OPEN_RUNS = 16
+"""Runs that are open at once. The images that they work on have a bound of their own."""
 PAGE_IMAGE_READS = 16
 """Images for the web pages that are read at once."""
 
@@ -30,6 +33,8 @@ class Service:
     decoders: DecoderPool
     executor: Executor
     """The one bound on images in flight in this process, whichever door they came through."""
+    run_slots: BoundedSemaphore
+    """The bound on runs that are open at once in this process."""
     settings: Settings
     stop: Stop
     """Set once the process was told to end."""
@@ -90,6 +95,7 @@ def build(
         metrics,
         decoders,
         ThreadPoolExecutor(settings.concurrency, "image"),
+        BoundedSemaphore(MAX_OPEN_RUNS),
         settings,
         stop or Stop(),
         shutdown or Shutdown(),

@@ -7,7 +7,7 @@ exit statuses are elsewhere: each in one table, in `web/answers.py` and `process
     ├── InvalidValue
     │   └── OutsideFence
     ├── WrongSettings, CredentialsMissing
-    ├── ForeignPage, NotAnEvent, UnusableEvent
+    ├── ForeignPage, RequestTooLarge, NotAnEvent, UnusableEvent
     ├── ObjectNotFound, NameTaken
     ├── ImageRejected
     │   ├── EmptyObject, SourceTooLarge, PictureTooLarge
@@ -63,6 +63,10 @@ class OutsideFence(InvalidValue, code="outside_fence"):
 
 class ForeignPage(ServiceError, code="foreign_page"):
     """A web page of another host made a browser call the service."""
+
+
+class RequestTooLarge(ServiceError, code="request_too_large"):
+    """The body of a request has more bytes than any request needs."""
 
 
 class NotAnEvent(ServiceError, code="not_an_event"):
@@ -145,7 +149,7 @@ class BucketNotFound(RetryLater, code="bucket_not_found"):
 
 
 class Overloaded(RetryLater, code="overloaded"):
-    """Too many images are in flight, or too little memory is free, for longer than a caller should wait."""
+    """Too much is under way: images, memory or pages for longer than a caller should wait, or too many runs."""
 
     retry_after = 10
 

@@ -18,9 +18,9 @@ from structlog.contextvars import bind_contextvars
 from service.bootstrap import Service, build
 from service.errors import InvalidValue, ServiceError
 from service.process import DONE, POLL_SECONDS, TRY_AGAIN, WRONG_SETTINGS, begin, exit_status_of, leave
-from service.runs import supervisor
 from service.runs.report import Report, RunReport
 from service.runs.request import RunParameters, RunRequest
+from service.runs.supervisor import open_run
 from service.telemetry.metrics import Door
 
 _COLUMNS, _ROWS = 100, 24
@@ -126,9 +126,9 @@ async def run(params: RunParameters, service: Service) -> int:
     bind_contextvars(run_id=params.run_id, task_index=params.chunk.index)
     report = Report(params, service)
     with progress_bar() as show:
-        start = await supervisor.begin(params, service, report)
-        async for snapshot in supervisor.supervise(params, service, start, report, POLL_SECONDS):
-            show(snapshot, report.task_total)
+        async with open_run(params, service, report, POLL_SECONDS) as snapshots:
+            async for snapshot in snapshots:
+                show(snapshot, report.task_total)
         show(report.snapshot(), report.task_total)
     return DONE if report.snapshot().whole else TRY_AGAIN
 

@@ -25,11 +25,13 @@ WRITE_KEY = "thumbnail-write"
 BOOKKEEPING_FOLDER = "thumbnail-runs/"
 """Folder of the output bucket for the plans and reports of runs."""
 
-_HOUR = re.compile(r"\d{4}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])T(?:[01]\d|2[0-3])Z", re.ASCII)
+_HOUR = re.compile(r"[0-9]{4}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])T(?:[01][0-9]|2[0-3])Z")
 
 
 CREATED, RUN = "created", "run"
 """Timestamps that name no hour: of each image the hour in which it was created; for all the hour of the run."""
+TIMESTAMP_PATTERN = f"^(?:{_HOUR.pattern}|{RUN}|{CREATED})$"
+"""Regular expression for what `parse_timestamp` accepts; of days it also allows the 30th of February."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ ROWS = [
 
 VENDORS = {
     "google requests urllib3 google_crc32c": "storage",
-    "PIL pi_heif": "images",
+    "PIL pillow_heif": "images",
     "jinja2 markupsafe": "web",
     "opentelemetry": "telemetry",
 }

@@ -282,7 +282,9 @@ def decode(header: Header, at_least: tuple[int, int], reading: Reading, *, all_f
                 if index == first:
                     raise
                 return
-            picture.draft(None, at_least)
+            if header.format is JPEG:
+                # Of a HEIC, this would choose the preview inside of it, which may be of another picture.
+                picture.draft(None, at_least)
             if isinstance(picture, TiffImageFile):
                 _widen_planes(picture)
             drawn = [tile.extents for tile in picture.tile]

@@ -52,7 +52,7 @@ class Format:
 # fmt: off
 HEIF = Format(
     "HEIF", "image/heic", (".heic", ".heif"), signature=rb".{4}ftyp(?:hei[cxms]|mif1|msf1)",
-    plugin="pi_heif.HeifImagePlugin", extra="heif", seconds_per_mib=0.150,
+    plugin="pillow_heif.HeifImagePlugin", extra="heif", seconds_per_mib=0.150,
     decoding_bytes=16, retains_decoder=True, decodes_upright=True,
 )
 JPEG = Format(

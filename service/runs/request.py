@@ -4,20 +4,31 @@ import hashlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from service.errors import InvalidValue, OutsideFence
-from service.naming import BOOKKEEPING_FOLDER, CREATED, RUN, Hour, parse_timestamp
+from service.naming import BOOKKEEPING_FOLDER, CREATED, RUN, TIMESTAMP_PATTERN, Hour, parse_timestamp
 from service.runs.partition import Chunk
-from service.settings import Settings
-from service.storage.addresses import FolderLocation
+from service.settings import MAX_TASKS, Settings
+from service.storage.addresses import FOLDER_PATTERN, FolderLocation
 from service.telemetry.metrics import Door
 
-_AGE = re.compile(r"(\d{1,6})([mhd])", re.ASCII)
+_AGE = re.compile(r"[0-9]{1,6}[mh]|[0-9]{1,5}d")
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+# What JSON Schema says of values here is for the description of the API. `RunParameters.of` checks them, and says more.
+RunId = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{_RUN_ID.pattern}$"})]
+_FolderAddress = Annotated[str, WithJsonSchema({"type": "string", "pattern": FOLDER_PATTERN})]
+_TaskIndex = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 0, "maximum": MAX_TASKS - 1})]
+_TaskCount = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_TASKS})]
+_Timestamp = Annotated[str, WithJsonSchema({"type": "string", "pattern": TIMESTAMP_PATTERN})]
+_Since = Annotated[
+    str,
+    WithJsonSchema({"type": "string", "anyOf": [{"pattern": f"^(?:{_AGE.pattern})$"}, {"format": "date-time"}]}),
+]
 
 
 def check_run_id(run_id: str, field: str = "run_id") -> str:
@@ -38,8 +49,8 @@ def _parse_since(text: str, now: datetime) -> datetime:
         InvalidValue: it is neither, or lies in the future.
     """
     try:
-        if age := _AGE.fullmatch(text):
-            since = now - int(age[1]) * _UNITS[age[2]]
+        if _AGE.fullmatch(text):
+            since = now - int(text[:-1]) * _UNITS[text[-1]]
         else:
             since = datetime.fromisoformat(text)
             if since.tzinfo is None:
@@ -62,20 +73,20 @@ class RunRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    input_folder: str | None = Field(
+    input_folder: _FolderAddress | None = Field(
         None, description="A folder inside INPUT_FOLDER, `gs://bucket/some/prefix`. Default: INPUT_FOLDER itself."
     )
-    task_index: int | None = Field(None, description="Which chunk, from 0. Default: CLOUD_RUN_TASK_INDEX.")
-    task_count: int | None = Field(None, description="Of how many chunks. Default: CLOUD_RUN_TASK_COUNT.")
-    timestamp: str | None = Field(
+    task_index: _TaskIndex | None = Field(None, description="Which chunk, from 0. Default: CLOUD_RUN_TASK_INDEX.")
+    task_count: _TaskCount | None = Field(None, description="Of how many chunks. Default: CLOUD_RUN_TASK_COUNT.")
+    timestamp: _Timestamp | None = Field(
         None,
         description="The hour folder: `YYYYMMDDTHHZ`; `run`, the schedule time of Cloud Scheduler, else now; or "
         "`created`, of each image the hour in which it was created. Default: TIMESTAMP.",
     )
-    since: str | None = Field(
+    since: _Since | None = Field(
         None, description="Only images created since then: a time (RFC 3339), or an age such as `36h` or `7d`."
     )
-    run_id: str | None = Field(
+    run_id: RunId | None = Field(
         None, description="A name for the run, the same for all of its tasks. Default: CLOUD_RUN_EXECUTION."
     )
     overwrite: bool = Field(default=False, description="Make again what is there already. Default: false.")

@@ -3,15 +3,17 @@
 import asyncio
 import math
 from asyncio import Future
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
+from threading import BoundedSemaphore
 from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from structlog.contextvars import bound_contextvars
 
-from service.bootstrap import Service
-from service.errors import ShuttingDown
+from service.bootstrap import MAX_OPEN_RUNS, Service
+from service.errors import Overloaded, ShuttingDown
 from service.process import POLL_SECONDS, Stop
 from service.runs.report import Report, RunReport
 from service.runs.request import RunParameters
@@ -31,35 +33,39 @@ async def settled(future: "Future[Any]", service: Service, patience: float = mat
     return True
 
 
-async def begin(params: RunParameters, service: Service, report: Report) -> Start | None:
-    """Call `preflight` in a thread.
+@asynccontextmanager
+async def open_run(
+    params: RunParameters, service: Service, report: Report, interval: float
+) -> AsyncIterator[AsyncGenerator[RunReport]]:
+    """Begin a run. Yield its report as of now after each interval, in seconds, until it ends.
+
+    Leaving stops the run, and so does the end of the process. A run that hangs in a call to storage is abandoned;
+    images that have ended meanwhile may be missing in its report. Its slot is free once the call has returned.
 
     Raises:
+        Overloaded: too many runs are open.
         ShuttingDown: the process ends before storage answered.
-        BucketNotFound, InvalidValue: see `preflight`.
+        BucketNotFound, InvalidValue: see `preflight` and `run_task`; of the latter the report says so, too.
     """
-    opening = _in_own_thread(params, partial(preflight, params, service, report))
-    if not await settled(opening, service):
-        raise ShuttingDown("the process ends before the folder's listing came")
-    return await opening
+    slot = _Slot(service.run_slots)
+    try:
+        opening = slot.work(params, partial(preflight, params, service, report))
+        if not await settled(opening, service):
+            raise ShuttingDown("the process ends before the folder's listing came")
+        async with aclosing(_supervise(params, service, await opening, report, interval, slot)) as snapshots:
+            yield snapshots
+    finally:
+        slot.leave()
 
 
-async def supervise(
-    params: RunParameters, service: Service, start: Start | None, report: Report, interval: float
+async def _supervise(
+    params: RunParameters, service: Service, start: Start | None, report: Report, interval: float, slot: "_Slot"
 ) -> AsyncGenerator[RunReport]:
-    """Call `run_task` in a thread; yield the report as of now after each interval, in seconds, until the run ends.
-
-    Closing the generator stops the run, and so does the end of the process. A run that hangs in a call to storage is
-    abandoned; images that have ended meanwhile may be missing in its report.
-
-    Raises:
-        InvalidValue: see `run_task`; the report says so, too.
-    """
     if start is None:
         log_summary(report)
         return
     stop = Stop(service.stop)
-    work = _in_own_thread(params, partial(run_task, params, service, start, report, stop))
+    work = slot.work(params, partial(run_task, params, service, start, report, stop))
     try:
         while not await settled(work, service, interval):
             if service.stop.is_set_for(service.shutdown.run):
@@ -72,10 +78,29 @@ async def supervise(
         stop.set()
 
 
-def _in_own_thread(params: RunParameters, call: Callable[[], _Result]) -> "Future[_Result]":
-    """Call in a thread that is not one of the few that all requests share: a run may take hours, or hang in storage.
+class _Slot:
+    """The place of a run among those that may be open at once."""
 
-    Every line of the log that the run causes names it, also the lines of its worker threads.
-    """
-    with bound_contextvars(run_id=params.run_id, task_index=params.chunk.index):
-        return asyncio.ensure_future(to_thread.run_sync(call, abandon_on_cancel=True, limiter=CapacityLimiter(1)))
+    def __init__(self, slots: BoundedSemaphore) -> None:
+        """Take a place, or raise Overloaded."""
+        if not slots.acquire(blocking=False):
+            raise Overloaded(f"{MAX_OPEN_RUNS} runs are open in this process, the most there may be; call again later")
+        self._slots = slots
+        self._work: Future[Any] | None = None
+
+    def work(self, params: RunParameters, call: Callable[[], _Result]) -> "Future[_Result]":
+        """Call in a thread that other requests do not share: a run may take hours, or hang in storage.
+
+        Every line of the log that the run causes names it, also the lines of its worker threads.
+        """
+        with bound_contextvars(run_id=params.run_id, task_index=params.chunk.index):
+            call_in_thread = to_thread.run_sync(call, abandon_on_cancel=True, limiter=CapacityLimiter(1))
+            self._work = work = asyncio.ensure_future(call_in_thread)
+        return work
+
+    def leave(self) -> None:
+        """Make the place free, once the thread has ended."""
+        if self._work is None or self._work.done():
+            self._slots.release()
+        else:
+            self._work.add_done_callback(lambda _: self._slots.release())

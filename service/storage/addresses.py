@@ -13,6 +13,10 @@ MAX_NAME_BYTES = 1024
 """Longest object name in UTF-8 bytes (cloud.google.com/storage/docs/objects#naming)."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+OBJECT_PATTERN = rf"^gs://{_BUCKET.pattern}/[^\x00\r\n]{{1,{MAX_NAME_BYTES}}}$"
+"""What `ObjectLocation.parse` accepts, as far as a regular expression of JSON Schema can say it: it counts no bytes."""
+FOLDER_PATTERN = rf"^gs://{_BUCKET.pattern}(?:/[\s\S]{{0,{MAX_NAME_BYTES - 1}}})?$"
+"""The same for `FolderLocation.parse`."""
 _NO_BUCKET = "is not a bucket name: 3 to 222 of a-z, 0-9, '-', '_', '.', with a letter or digit at both ends"
 
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from service.errors import (
     CredentialsMissing,
@@ -19,17 +21,20 @@ from service.errors import (
     NotAnEvent,
     ObjectNotFound,
     OutsideFence,
+    RequestTooLarge,
     RetryLater,
     ServiceError,
     UnusableEvent,
     WrongSettings,
 )
+from service.web.body import MAX_BODY_BYTES
 from service.web.pages import VARY, Pages, prefers_page
 
 STATUS: dict[type[ServiceError], HTTPStatus] = {
     InvalidValue: HTTPStatus.UNPROCESSABLE_ENTITY,
     OutsideFence: HTTPStatus.FORBIDDEN,
     ForeignPage: HTTPStatus.FORBIDDEN,
+    RequestTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     NotAnEvent: HTTPStatus.BAD_REQUEST,
     ObjectNotFound: HTTPStatus.NOT_FOUND,
     RetryLater: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -53,10 +58,33 @@ class ErrorAnswer(BaseModel):
     field: str | None = None
 
 
+Described = dict[int | str, dict[str, Any]]
+"""Answers of a route by their status, for the description of the API."""
+
+FOREIGN_PAGE = "A page of another host made a browser call."
+TOO_LARGE: Described = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: {
+        "model": ErrorAnswer,
+        "description": f"The body has more than {MAX_BODY_BYTES:,} bytes.",
+    }
+}
+
+
+def try_again(description: str, model: Any = ErrorAnswer) -> Described:  # noqa: ANN401 - a union of models has no type
+    """Describe the answer with which a caller is to come again."""
+    # In words: Swagger UI's table of headers is wider than a phone.
+    text = f"{description} `Retry-After` has the seconds to wait, if known."
+    return {HTTPStatus.SERVICE_UNAVAILABLE: {"model": model, "description": text}}
+
+
+UNAVAILABLE = try_again("Storage did not answer, or too many requests wait for it: ask again.")
+
+
 def add_error_handlers(app: FastAPI) -> None:
     """Answer every error that leaves a route."""
     app.exception_handler(ServiceError)(answer_error)
     app.exception_handler(HTTPException)(_answer_no_route)
+    app.exception_handler(ClientDisconnect)(_answer_nobody)
     app.exception_handler(Exception)(_answer_unforeseen)
 
 
@@ -97,6 +125,11 @@ def _answer(request: Request, answer: ErrorAnswer, status: int, headers: Mapping
 async def _answer_no_route(request: Request, error: HTTPException) -> Response:
     reason = f"{request.method} {request.url.path}: {error.detail}. The doors are POST /run and POST /events; see /docs"
     return _answer(request, ErrorAnswer(code="no_route", reason=reason), error.status_code, error.headers or {})
+
+
+async def _answer_nobody(request: Request, _: ClientDisconnect) -> Response:
+    log.info("the caller went away before its request was complete", door=f"{request.method} {request.url.path}")
+    return Response(status_code=HTTPStatus.BAD_REQUEST)
 
 
 async def _answer_unforeseen(request: Request, _: Exception) -> Response:

@@ -1,7 +1,5 @@
 """The web application: its doors, pages and error answers put together around a service."""
 
-from urllib.parse import urlsplit
-
 from fastapi import Depends, FastAPI, Request
 
 from service.bootstrap import Service
@@ -12,21 +10,23 @@ from service.web.events import add_event_route
 from service.web.pages import Pages, add_docs
 from service.web.runs import add_run_routes
 from service.web.startup import HEALTHY
+from service.web.storage_threads import StorageThreads
 from service.web.thumbnails import add_thumbnail_route
 
-_MAX_BODY_BYTES = 1024 * 1024
-"""Of a request; an event has two thousand."""
+_STORAGE_THREADS = 16
+_PATIENCE_SECONDS = 5.0
+"""Of GET requests that ask storage, other than for images: how many do so at once, and how long others wait."""
 
 
 def create_app(service: Service) -> FastAPI:
     """Build the application around a service that is ready."""
     pages = Pages(service) if service.settings.pages else None
+    threads = StorageThreads(_STORAGE_THREADS, _PATIENCE_SECONDS)
     description = "Thumbnails of the images in a Cloud Storage folder: a whole folder, or one image as it arrives."
     app = FastAPI(
         title="Thumbnails for Cloud Storage",
         description=f"{description} [Web pages](/)" if pages else description,
         dependencies=[Depends(_refuse_foreign_page)],
-        max_body_size=_MAX_BODY_BYTES,
         docs_url=None,
         redoc_url=None,
     )
@@ -40,12 +40,12 @@ def create_app(service: Service) -> FastAPI:
         """Tell that the process serves; ask nothing of storage."""
         return HEALTHY
 
-    add_run_routes(app, service, pages)
+    add_run_routes(app, service, pages, threads)
     add_event_route(app, service)
-    add_thumbnail_route(app, service, pages)
+    add_thumbnail_route(app, service, pages, threads)
     add_docs(app)
     if pages:
-        pages.add_to(app)
+        pages.add_to(app, threads)
     return app
 
 
@@ -54,9 +54,15 @@ async def _refuse_foreign_page(request: Request) -> None:
 
     If a proxy adds the token, any page that is open beside it could start runs.
     """
+    if request.method != "POST":
+        return
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-    is_own = site in {"same-origin", "none"} if site else not origin or urlsplit(origin).netloc == request.url.netloc
-    if request.method == "POST" and not is_own:
+    if site:
+        is_own = site in {"same-origin", "none"}
+    else:
+        # An origin is a scheme and a host, and may be malformed: compared as text, it needs no parser that can fail.
+        is_own = not origin or origin.partition("://")[2] == request.base_url.netloc
+    if not is_own:
         raise ForeignPage(
             f"a page of {origin or 'another host'} may not call; use curl, Cloud Scheduler or this service's own /docs"
         )

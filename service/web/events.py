@@ -20,7 +20,8 @@ from service.outcome import Outcome, Result
 from service.runs.supervisor import settled
 from service.telemetry.metrics import Door
 from service.thumbnailer import SMALL_BYTES
-from service.web.answers import ErrorAnswer, answer_error
+from service.web.answers import FOREIGN_PAGE, TOO_LARGE, ErrorAnswer, answer_error, try_again
+from service.web.body import read_body
 
 _PLACE_WAIT_SECONDS = 60
 """Longest wait of an event for its turn. Pub/Sub takes a push back after 10 to 600 s."""
@@ -28,10 +29,56 @@ _PLACE_WAIT_SECONDS = 60
 log = structlog.get_logger()
 
 
+_TEXT = {"type": "string", "minLength": 1}
+_ATTRIBUTES = {"specversion": {"enum": ["0.3", "1.0"]}, "type": _TEXT, "source": _TEXT, "id": _TEXT}
+_CLOUD_EVENT = {"type": "object", "properties": _ATTRIBUTES, "required": list(_ATTRIBUTES)}
+_OBJECT_RESOURCE = {
+    "type": "object",
+    "title": "The resource of the object that was written",
+    "properties": {"kind": {"const": "storage#object"}, "bucket": _TEXT, "name": _TEXT},
+    "required": ["kind", "bucket", "name"],
+}
+_PUSH = {
+    "type": "object",
+    "title": "A push of Pub/Sub",
+    "properties": {
+        "message": {
+            "type": "object",
+            "properties": {
+                "attributes": {"type": "object", "additionalProperties": {"type": "string"}},
+                "data": {"type": "string", "contentEncoding": "base64"},
+            },
+        }
+    },
+    "required": ["message"],
+}
+_EXAMPLE = {"kind": "storage#object", "bucket": "my-bucket", "name": "photos/cat.jpg"}
+_REQUEST = {
+    "parameters": [
+        {
+            "name": f"ce-{name}",
+            "in": "header",
+            "description": "Of a CloudEvent in binary mode, as Eventarc sends it. The body is its data.",
+            "schema": schema,
+        }
+        for name, schema in _ATTRIBUTES.items()
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"anyOf": [_OBJECT_RESOURCE, _PUSH]}, "example": _EXAMPLE},
+            "application/cloudevents+json": {"schema": _CLOUD_EVENT},
+            "application/cloudevents-batch+json": {"schema": {"type": "array", "items": _CLOUD_EVENT}},
+        },
+    },
+}
+"""The request as the API's description has it. Other forms that `events` reads are made by Google Cloud alone."""
+
+
 class EventAnswer(BaseModel):
     """The answer to an event."""
 
-    outcome: str = Field(description="created, skipped, ignored or rejected; in a batch also failed.")
+    outcome: Result = Field(description="Failed is there in a batch only.")
     source: str | None = None
     thumbnail: str | None = Field(None, description="Of several sizes, the first.")
     thumbnails: list[str] | None = Field(None, description="Of several sizes, all.")
@@ -50,26 +97,21 @@ def add_event_route(app: FastAPI, service: Service) -> None:
         response_model_exclude_none=True,
         responses={
             400: {"model": ErrorAnswer, "description": "No event at all."},
-            503: {
-                "model": ErrorAnswer | list[EventAnswer],
-                "description": "It may work later: deliver it again. Of a batch, the answers to all of its events.",
-            },
+            403: {"model": ErrorAnswer, "description": FOREIGN_PAGE},
+            **TOO_LARGE,
+            **try_again(
+                "It may work later: deliver it again. Of a batch, the answers to all of its events.",
+                ErrorAnswer | list[EventAnswer],
+            ),
         },
-        openapi_extra={
-            "requestBody": {
-                "content": {
-                    "application/json": {"schema": {"type": "object"}},
-                    "application/cloudevents-batch+json": {"schema": {"type": "array", "items": {"type": "object"}}},
-                }
-            }
-        },
+        openapi_extra=_REQUEST,
     )
     async def events(request: Request, response: Response) -> EventAnswer | list[EventAnswer] | Response:
         """Thumbnail the one object that an event of Eventarc or Pub/Sub push is about.
 
         A batch of CloudEvents is answered with a list, in its order.
         """
-        body = await request.body()
+        body = await read_body(request)
         try:
             batch = split_batch(request.headers, body)
         except UnusableEvent as error:

@@ -7,7 +7,6 @@ looks. Every page works without JavaScript and asks nothing of another host.
 from collections.abc import Mapping
 from http import HTTPStatus
 
-from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, Response
 from starlette.datastructures import Headers, MutableHeaders
@@ -20,6 +19,7 @@ from service.storage.base import FoundObjects
 from service.web.contact_sheet import MAX_IMAGE_BYTES, Thumbnail, contact_sheet, find_thumbnail, newest_hours
 from service.web.overview import command_examples, setting_rows
 from service.web.static_files import IMMUTABLE, NO_CACHE, STATIC, VersionedStaticFiles
+from service.web.storage_threads import StorageThreads
 
 VARY = {"Vary": "Accept"}
 
@@ -39,6 +39,8 @@ _SECURITY_HEADERS = {
 _PAGE_HEADERS = _SECURITY_HEADERS | {"Content-Security-Policy": _PAGE_POLICY, "Cache-Control": NO_CACHE} | VARY
 """With all of them, since the page of an unforeseen error does not pass `SecurityHeadersMiddleware`."""
 
+_IMAGE_PATIENCE_SECONDS = 20.0
+"""Longest wait of an image for those before it. All those of a contact sheet take a second or two."""
 _OVERVIEW_HOURS = 24
 _HOURS_PER_PAGE = 200
 _OVERVIEW_RUNS = 10
@@ -76,18 +78,19 @@ class Pages:
         self._decoders = service.decoders
         sizes = self._settings.thumbnail_sizes
         self._frame = {"width": max(box.width for box in sizes), "height": max(box.height for box in sizes)}
-        self._image_reads = CapacityLimiter(PAGE_IMAGE_READS)
         self._static_files = VersionedStaticFiles(directory=STATIC)
 
-    def add_to(self, app: FastAPI) -> None:
+    def add_to(self, app: FastAPI, threads: StorageThreads) -> None:
         """Add the routes of all pages but those that are served as JSON too, of runs and of one image's thumbnails."""
         app.add_middleware(SecurityHeadersMiddleware)
+        # Threads of their own: a contact sheet loads hundreds of images.
+        image_threads = StorageThreads(PAGE_IMAGE_READS, _IMAGE_PATIENCE_SECONDS)
         for path, page in (
-            ("/", self._overview),
-            ("/hours", self._hours),
-            ("/hours/{hour}", self._contact_sheet),
-            ("/hours/{hour}/", self._contact_sheet),
-            ("/hours/{hour}/{name:path}", self._image),
+            ("/", threads.wrap(self._overview)),
+            ("/hours", threads.wrap(self._hours)),
+            ("/hours/{hour}", threads.wrap(self._contact_sheet)),
+            ("/hours/{hour}/", threads.wrap(self._contact_sheet)),
+            ("/hours/{hour}/{name:path}", image_threads.wrap(self._image)),
         ):
             app.add_api_route(path, page, methods=_GET, include_in_schema=False, response_class=Response)
         app.mount("/static", self._static_files)
@@ -155,13 +158,7 @@ class Pages:
             **self._frame,
         )
 
-    async def _image(self, request: Request, hour: str, name: str, generation: str | None = None) -> Response:
-        # Threads of its own: a contact sheet loads hundreds of images, and all else must go on if storage hangs.
-        return await to_thread.run_sync(
-            self._read_image, request, hour, name, generation, abandon_on_cancel=True, limiter=self._image_reads
-        )
-
-    def _read_image(self, request: Request, hour: str, name: str, generation: str | None) -> Response:
+    def _image(self, request: Request, hour: str, name: str, generation: str | None = None) -> Response:
         thumbnail, content_type = find_thumbnail(self._store, self._bucket, hour, name, generation)
         headers = {
             "ETag": f'"{thumbnail.generation}"',

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, suppress
+from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 from http import HTTPStatus
+from typing import Annotated
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import ValidationError
 
@@ -14,11 +15,13 @@ from service.bootstrap import Service
 from service.errors import BucketNotFound, InvalidValue
 from service.naming import CREATED, RUN, Hour
 from service.runs.report import Counts, Report, RunReport
-from service.runs.request import RunParameters, RunRequest, check_run_id
+from service.runs.request import RunId, RunParameters, RunRequest, check_run_id
 from service.runs.status import RunList, RunStatus, list_runs, run_status
-from service.runs.supervisor import begin, supervise
-from service.web.answers import ErrorAnswer, answer_error
+from service.runs.supervisor import open_run
+from service.web.answers import FOREIGN_PAGE, TOO_LARGE, UNAVAILABLE, ErrorAnswer, answer_error, try_again
+from service.web.body import read_body
 from service.web.pages import VARY, Pages, prefers_page
+from service.web.storage_threads import StorageThreads
 
 NDJSON = "application/x-ndjson"
 _SCHEDULE_TIME = "X-CloudScheduler-ScheduleTime"
@@ -26,7 +29,7 @@ _PROGRESS_SECONDS = 1.0
 _PROGRESS_FIELDS = {*Counts.model_fields, "elapsed_seconds"}
 
 
-def add_run_routes(app: FastAPI, service: Service, pages: Pages | None) -> None:
+def add_run_routes(app: FastAPI, service: Service, pages: Pages | None, threads: StorageThreads) -> None:
     """Serve `POST /run`, and how far runs are: as JSON, and to people as pages."""
     store, bucket = service.store, service.settings.destination_bucket
     vary = VARY if pages else {}
@@ -36,33 +39,42 @@ def add_run_routes(app: FastAPI, service: Service, pages: Pages | None) -> None:
         response_model=RunReport,
         response_model_exclude_none=True,
         responses={
-            403: {"model": ErrorAnswer, "description": "The folder is outside INPUT_FOLDER."},
+            200: {"content": {NDJSON: {"schema": {"type": "string"}}}},
+            403: {"model": ErrorAnswer, "description": f"The folder is outside INPUT_FOLDER. Or: {FOREIGN_PAGE}"},
             404: {"model": ErrorAnswer, "description": "The bucket does not exist."},
+            **TOO_LARGE,
             422: {"model": ErrorAnswer, "description": "A field is unknown or wrong."},
-            503: {"model": RunReport, "description": "Something failed and may work later: call again."},
+            **try_again(
+                "Something failed and may work later: call again. Without a report, no run has begun.",
+                RunReport | ErrorAnswer,
+            ),
         },
-        openapi_extra={"requestBody": {"content": {"application/json": {"schema": RunRequest.model_json_schema()}}}},
+        openapi_extra={
+            "requestBody": {
+                "content": {
+                    "application/json": {"schema": RunRequest.model_json_schema(), "example": {"dry_run": True}}
+                }
+            }
+        },
     )
-    async def run(request: Request) -> Response:
+    async def run(request: Request, until_answered: Annotated[AsyncExitStack, Depends(_until_answered)]) -> Response:
         """Thumbnail the input folder, a folder inside it, or one chunk of it.
 
         With `Accept: application/x-ndjson` the answer is a line of progress a second, then the report.
         """
-        asked = _run_request(await request.body())
+        asked = _run_request(await read_body(request))
         default_hour = _scheduled_hour(request) if asked.timestamp in {None, RUN, CREATED} else None
         params = RunParameters.of(asked, service.settings, default_hour)
         report = Report(params, service)
         try:
-            start = await begin(params, service, report)
+            snapshots = await until_answered.enter_async_context(open_run(params, service, report, _PROGRESS_SECONDS))
         except BucketNotFound as error:
             return await answer_error(request, error, HTTPStatus.NOT_FOUND)
-        snapshots = supervise(params, service, start, report, _PROGRESS_SECONDS)
         if NDJSON in request.headers.get("accept", "").lower():
             return StreamingResponse(_ndjson(snapshots, report), media_type=NDJSON)
-        async with aclosing(snapshots):
-            async for _ in snapshots:
-                if await request.is_disconnected():
-                    break
+        async for _ in snapshots:
+            if await request.is_disconnected():
+                break
         answer = report.snapshot()
         return Response(
             answer.model_dump_json(exclude_none=True),
@@ -71,7 +83,8 @@ def add_run_routes(app: FastAPI, service: Service, pages: Pages | None) -> None:
         )
 
     @app.head("/runs", include_in_schema=False, response_model=RunList)
-    @app.get("/runs", response_model=RunList, responses={503: {"model": ErrorAnswer}})
+    @app.get("/runs", response_model=RunList, responses=UNAVAILABLE)
+    @threads.wrap
     def runs(request: Request, response: Response) -> RunList | Response:
         """Return the latest runs, newest first."""
         latest = list_runs(store, bucket)
@@ -83,22 +96,32 @@ def add_run_routes(app: FastAPI, service: Service, pages: Pages | None) -> None:
         "/runs/{run_id}",
         response_model=RunStatus,
         response_model_exclude_none=True,
-        responses={404: {"model": ErrorAnswer, "description": "No such run."}, 503: {"model": ErrorAnswer}},
+        responses={
+            404: {"model": ErrorAnswer, "description": "No such run."},
+            422: {"model": ErrorAnswer, "description": "This cannot be a run's id, or its plan cannot be read."},
+            **UNAVAILABLE,
+        },
     )
-    def one_run(run_id: str, request: Request, response: Response) -> RunStatus | Response:
+    @threads.wrap
+    def one_run(run_id: RunId, request: Request, response: Response) -> RunStatus | Response:
         """Progress of a run: the sum of what its tasks have reported."""
         status = run_status(store, bucket, check_run_id(run_id))
         response.headers.update(vary)
         return pages.run(status) if pages and prefers_page(request) else status
 
 
+async def _until_answered() -> AsyncIterator[AsyncExitStack]:
+    """Yield a stack that is left once the answer was sent, or the caller has gone."""
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
 async def _ndjson(snapshots: AsyncGenerator[RunReport], report: Report) -> AsyncIterator[str]:
     """Yield a line of JSON for each snapshot, and the report at the end."""
-    async with aclosing(snapshots):
-        # The report says so, too, and the status has been sent.
-        with suppress(InvalidValue):
-            async for snapshot in snapshots:
-                yield json.dumps({"progress": snapshot.model_dump(include=_PROGRESS_FIELDS)}) + "\n"
+    # The report says so, too, and the status has been sent.
+    with suppress(InvalidValue):
+        async for snapshot in snapshots:
+            yield json.dumps({"progress": snapshot.model_dump(include=_PROGRESS_FIELDS)}) + "\n"
     yield report.snapshot().model_dump_json(exclude_none=True) + "\n"
 
 

@@ -4,16 +4,20 @@ from typing import Annotated, Self
 
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema
 
 from service.bootstrap import Service
 from service.errors import InvalidValue, OutsideFence
 from service.lookup import describe_thumbnail, find_in_all_hours
 from service.naming import GENERATION_KEY, SIZE_KEY, SOURCE_KEY, SPEC_KEY
-from service.storage.addresses import ObjectLocation
+from service.storage.addresses import OBJECT_PATTERN, ObjectLocation
 from service.storage.base import FoundObjects, StoredObject
-from service.web.answers import ErrorAnswer
+from service.web.answers import UNAVAILABLE, ErrorAnswer
 from service.web.pages import VARY, Pages, prefers_page
+from service.web.storage_threads import StorageThreads
+
+# For the description of the API alone; `ObjectLocation.parse` checks it, and says more.
+_ObjectAddress = Annotated[str, WithJsonSchema({"type": "string", "pattern": OBJECT_PATTERN})]
 
 
 class FoundThumbnail(BaseModel):
@@ -45,7 +49,7 @@ class ThumbnailList(BaseModel):
     complete: bool = Field(description="False if so many objects have such names that the search was cut off.")
 
 
-def add_thumbnail_route(app: FastAPI, service: Service, pages: Pages | None) -> None:
+def add_thumbnail_route(app: FastAPI, service: Service, pages: Pages | None, threads: StorageThreads) -> None:
     """Serve `GET /thumbnails`, as JSON and to people as a page."""
     store, bucket, fence = service.store, service.settings.destination_bucket, service.settings.input_folder
     vary = VARY if pages else {}
@@ -59,17 +63,19 @@ def add_thumbnail_route(app: FastAPI, service: Service, pages: Pages | None) -> 
             403: {"model": ErrorAnswer, "description": "The source is outside INPUT_FOLDER."},
             404: {"model": ErrorAnswer, "description": "No such thumbnail."},
             422: {"model": ErrorAnswer, "description": "Neither parameter, or both, or no `gs://` address."},
-            503: {"model": ErrorAnswer},
+            **UNAVAILABLE,
         },
     )
+    @threads.wrap
     def thumbnails(
         request: Request,
         response: Response,
         source: Annotated[
-            str | None, Query(description="An image, `gs://bucket/name`: where are its thumbnails?")
+            _ObjectAddress | None, Query(description="An image, `gs://bucket/name`: where are its thumbnails?")
         ] = None,
         thumbnail: Annotated[
-            str | None, Query(description="A thumbnail, `gs://bucket/name`: what image was it made of?")
+            _ObjectAddress | None,
+            Query(description="In its place a thumbnail, `gs://bucket/name`: what image was it made of?"),
         ] = None,
     ) -> ThumbnailList | Response:
         """Return the thumbnails of an image in all hours, or one thumbnail with the image that it was made of."""

@@ -5,6 +5,7 @@ import itertools
 import json
 import logging
 import queue
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from tests.conftest import Put, Serve
 from tests.support.eventarc import deliver
 from tests.support.pictures import jpeg, opened
 from tests.support.proxy import Fault, Harm, Proxy
+from tests.support.waiting import until
 
 SMALL = jpeg(16, 12)
 
@@ -50,14 +52,6 @@ def test_health_answers_without_storage(serve: Serve, proxy: Proxy) -> None:
     assert not proxy.requests
 
 
-def test_the_api_is_documented(serve: Serve) -> None:
-    client, _ = serve()
-    assert client.get("/docs").status_code == 200
-    run = client.get("/openapi.json").json()["paths"]["/run"]["post"]
-    assert "task_index" in json.dumps(run["requestBody"])
-    assert {"200", "403", "404", "422", "503"} <= set(run["responses"])
-
-
 def test_a_path_that_is_not_there_says_which_are(serve: Serve) -> None:
     client, _ = serve()
     assert client.get("/nothing").status_code == 404
@@ -68,11 +62,39 @@ def test_a_path_that_is_not_there_says_which_are(serve: Serve) -> None:
     assert client.head("/health").status_code == 200
 
 
-def test_a_body_that_is_far_too_large_is_refused(serve: Serve) -> None:
+@pytest.mark.parametrize("path", ["/run", "/events"])
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_a_body_that_is_far_too_large_is_refused_in_one_form(serve: Serve, path: str, *, is_chunked: bool) -> None:
     client, _ = serve()
-    assert client.post("/events", content=b"x" * 2_000_000).status_code == 413
+    body = b"x" * 2_000_000
+    answer = client.post(path, content=iter([body]) if is_chunked else body)
+    assert (answer.status_code, answer.json()["code"]) == (413, "request_too_large")
+    assert "1,048,576" in answer.json()["reason"]
+
+
+def test_a_long_value_is_cut_in_the_answer(serve: Serve) -> None:
+    client, _ = serve()
     assert client.post("/run", json={"run_id": "x" * 500_000}).status_code == 422
     assert len(client.post("/run", json={"x" * 100_000: "x" * 500_000}).text) < 2_000
+
+
+@pytest.mark.parametrize("path", ["/run", "/events"])
+def test_a_caller_that_goes_away_in_the_middle_of_its_body_is_one_line_of_information(
+    serve: Serve, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defects: queue.Queue[logging.LogRecord] = queue.Queue()
+    monkeypatch.setattr(logging.getLogger("uvicorn.error"), "handlers", [QueueHandler(defects)])
+    client, _ = serve()
+    with capture_logs() as logs:
+        with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as caller:
+            caller.sendall(b"POST %b HTTP/1.1\r\nHost: service\r\nContent-Length: 100\r\n\r\n{" % path.encode())
+        until(lambda: bool(logs) or not defects.empty())
+        # Once it has answered another one, it has written all about the first.
+        assert client.get("/health").status_code == 200
+    assert [(line["log_level"], line["event"], line["door"]) for line in logs] == [
+        ("info", "the caller went away before its request was complete", f"POST {path}")
+    ]
+    assert defects.empty()
 
 
 class TestRun:
@@ -263,6 +285,9 @@ class TestRun:
             {"Sec-Fetch-Site": "same-site"},
             {"Origin": "https://evil.example"},
             {"Origin": "null"},
+            {"Origin": "http://[::1"},
+            {"Origin": "http://[evil]"},
+            {"Origin": "//service"},
         ],
     )
     def test_a_page_of_another_host_cannot_make_a_browser_call(

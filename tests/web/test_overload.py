@@ -4,6 +4,7 @@ However many requests there are, so many images are in flight, and whoever canno
 """
 
 import asyncio
+import json
 import socket
 import threading
 from asyncio import timeout
@@ -17,13 +18,12 @@ from typing import Any
 import httpx
 import pytest
 
-from service.bootstrap import Service, build
+from service.bootstrap import MAX_OPEN_RUNS, Service, build
 from service.naming import BOOKKEEPING_FOLDER
 from service.process import Shutdown, Stop
 from service.runs.report import Report
 from service.runs.request import RunParameters
 from service.runs.runner import Start, preflight, run_task
-from service.runs.supervisor import begin
 from service.settings import Settings
 from service.storage.addresses import FolderLocation, ObjectLocation
 from service.storage.base import StoredObject
@@ -45,7 +45,7 @@ WAIT_SECONDS = 30
 """For what comes at once unless something is wrong."""
 
 HOURS = [f"202601{day:02}T{hour:02}Z" for day in (1, 2) for hour in range(24)]
-"""For more runs than the framework has threads for what blocks, which are 40 unless it is given others."""
+"""For more runs than may be open at once."""
 
 
 class Gate:
@@ -135,16 +135,15 @@ class Runs:
                 self.at_it -= 1
 
 
-def runs_that_arrive(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
-    """Count the requests for runs as they come to the service."""
-    arrived = threading.Semaphore(0)
-
-    async def counted(params: RunParameters, service: Service, report: Report) -> Start | None:
-        arrived.release()
-        return await begin(params, service, report)
-
-    monkeypatch.setattr("service.web.runs.begin", counted)
-    return arrived
+def call_run(client: httpx.Client, accept: str, body: dict[str, str]) -> socket.socket:
+    """Ask for a run, and return the connection without waiting for the answer."""
+    caller = socket.create_connection((client.base_url.host, client.base_url.port or 0))
+    content = json.dumps(body).encode()
+    caller.sendall(
+        b"POST /run HTTP/1.1\r\nHost: service\r\nAccept: %b\r\nContent-Length: %d\r\n\r\n%b"
+        % (accept.encode(), len(content), content)
+    )
+    return caller
 
 
 def queued(service: Service) -> int:
@@ -226,26 +225,55 @@ class TestPlaces:
             gate.open()
             assert slow.result(WAIT_SECONDS).json()["outcome"] == "created"
 
-    def test_more_runs_than_the_server_has_threads_leave_the_other_doors_open(
+
+class TestOpenRuns:
+    def test_those_beyond_a_bound_are_told_when_to_come_again_and_leave_the_other_doors_open(
         self, serve: Serve, put: Put, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         resource = put("in/a.jpg", SMALL)
         client, service = serve()
         gate = Gate(service, monkeypatch, "bookkeeping stat")
-        arrived = runs_that_arrive(monkeypatch)
+        runs = Runs(monkeypatch)
         with callers(gate) as threads:
-            runs = [threads.submit(client.post, "/run", json={"timestamp": hour}) for hour in HOURS]
-            for _ in HOURS:
-                assert arrived.acquire(timeout=WAIT_SECONDS)
-            until(lambda: gate.inside > 0)
+            asked = [threads.submit(client.post, "/run", json={"timestamp": hour}) for hour in HOURS]
+            until(lambda: sum(run.done() for run in asked) == len(HOURS) - MAX_OPEN_RUNS)
+            for answer in results([run for run in asked if run.done()]):
+                assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
+                assert int(answer.headers["Retry-After"]) > 0
+            until(lambda: gate.inside == MAX_OPEN_RUNS)
+            assert runs.at_it == MAX_OPEN_RUNS
             assert client.get("/health").status_code == 200
             assert deliver(client, resource).json()["outcome"] == "created"
-            # How far the runs are matters most where there is too much to do.
+            # How far the runs are matters most if there is too much to do.
             assert client.get("/runs", timeout=10).status_code == 200
-            assert gate.inside > 0, "they hang still"
+            assert gate.inside == MAX_OPEN_RUNS, "they hang still"
             gate.open()
-            answers = results(runs)
-        assert {answer.status_code for answer in answers} <= {200, 503}
+            assert sum(answer.status_code == 200 for answer in results(asked)) == MAX_OPEN_RUNS
+            again = [threads.submit(client.post, "/run", json={"timestamp": hour}) for hour in HOURS[:MAX_OPEN_RUNS]]
+            assert {answer.status_code for answer in results(again)} == {200}
+
+    @pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson"])
+    @pytest.mark.parametrize("silent", ["bookkeeping stat", "bookkeeping write"])
+    def test_one_whose_caller_has_gone_counts_until_storage_lets_go_of_it(
+        self, serve: Serve, put: Put, accept: str, silent: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("service.web.runs._PROGRESS_SECONDS", 0.02)
+        put("in/a.jpg", SMALL)
+        client, service = serve()
+        gate = Gate(service, monkeypatch, silent)
+        runs = Runs(monkeypatch)
+        with ExitStack() as stack:
+            stack.callback(gate.open)
+            with ExitStack() as impatient:
+                for hour in HOURS[:MAX_OPEN_RUNS]:
+                    impatient.enter_context(call_run(client, accept, {"timestamp": hour}))
+                until(lambda: gate.inside == MAX_OPEN_RUNS)
+            # A run that has not begun is told once it begins.
+            until(lambda: all(stop() for stop in runs.stops) and len(runs.stops) in {0, MAX_OPEN_RUNS})
+            assert client.post("/run").json()["code"] == "overloaded"
+            assert gate.inside == MAX_OPEN_RUNS, "they hang still"
+        until(lambda: client.post("/run").status_code == 200)
+        until(lambda: runs.at_it == 0)
 
 
 class TestSmallAmongLarge:
@@ -336,14 +364,10 @@ class TestCallersThatGoAway:
         client, service = serve(concurrency=2)
         gate = Gate(service, monkeypatch)
         runs = Runs(monkeypatch)
-        body = b'{"run_id": "left", "timestamp": "20260105T10Z"}'
+        body = {"run_id": "left", "timestamp": "20260105T10Z"}
         with ExitStack() as stack:
             stack.callback(gate.open)
-            with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as caller:
-                caller.sendall(
-                    b"POST /run HTTP/1.1\r\nHost: service\r\nAccept: %b\r\nContent-Length: %d\r\n\r\n%b"
-                    % (accept.encode(), len(body), body)
-                )
+            with call_run(client, accept, body):
                 until(lambda: gate.inside == 2)
                 assert not runs.stops[0]()
             # The run is told, while storage still has its first images.
@@ -353,7 +377,7 @@ class TestCallersThatGoAway:
         status = client.get("/runs/left").json()
         assert (status["state"], status["created"]) == ("unfinished", 2)
         # The next call does what is left.
-        report = client.post("/run", content=body).json()
+        report = client.post("/run", json=body).json()
         assert (report["created"], report["skipped"]) == (18, 2)
 
 
@@ -396,14 +420,12 @@ class TestTheEndOfTheProcess:
         service.executor.submit(lambda: None).result(WAIT_SECONDS)
         assert gate.calls == 2
 
-    def test_the_process_ends_though_more_runs_hang_than_the_server_has_threads(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_the_process_ends_though_as_many_runs_hang_as_may_be_open(self, monkeypatch: pytest.MonkeyPatch) -> None:
         service = build(
             Settings(input_folder="gs://photos/in"), MemoryStore("photos"), shutdown=HASTE, decoders=decoders()
         )
         gate = Gate(service, monkeypatch, "list")
-        arrived = runs_that_arrive(monkeypatch)
+        hours = HOURS[:MAX_OPEN_RUNS]
 
         async def serve_and_end() -> list[int]:
             app = create_app(service)
@@ -411,14 +433,13 @@ class TestTheEndOfTheProcess:
             try:
                 # Leaving this is what the server does last.
                 async with timeout(15), app.router.lifespan_context(app), caller:
-                    runs = [asyncio.ensure_future(caller.post("/run", json={"timestamp": hour})) for hour in HOURS]
-                    for _ in HOURS:
-                        assert await asyncio.to_thread(arrived.acquire, timeout=WAIT_SECONDS)
+                    runs = [asyncio.ensure_future(caller.post("/run", json={"timestamp": hour})) for hour in hours]
+                    await asyncio.to_thread(until, lambda: gate.inside == len(hours))
                     service.stop.set()
                     answers = [await run for run in runs]
-                assert gate.inside > 0, "they hang still"
+                assert gate.inside == len(hours), "they hang still"
                 return [answer.status_code for answer in answers]
             finally:
                 gate.open()
 
-        assert asyncio.run(serve_and_end()) == [503] * len(HOURS)
+        assert asyncio.run(serve_and_end()) == [503] * len(hours)

@@ -9,8 +9,9 @@ import shlex
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import cycle, islice, pairwise
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
@@ -833,6 +834,35 @@ class TestFailures:
                 answer = looked.page(target)
                 assert answer.status == 503
                 assert "gs://photos" in answer.html.one("main").text
+
+
+class TestStorageThatHangs:
+    ASKING = ("/", "/hours", f"/hours/{HOUR}", "/runs", "/runs/mine", THUMBNAILS)
+    """What has to ask storage."""
+
+    @pytest.mark.parametrize("accept", [BROWSER["Accept"], "application/json"])
+    def test_keeps_nothing_waiting_that_asks_nothing_of_it(
+        self, looked: Looked, accept: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("service.web.app._PATIENCE_SECONDS", 0.2)
+        go_on = threading.Event()
+        looked.store.fault = lambda *_: None if go_on.wait(60) else StorageUnavailable("late")
+        with ThreadPoolExecutor(80) as readers, ExitStack() as stack:
+            stack.callback(go_on.set)
+            targets = list(islice(cycle(self.ASKING), 80))
+            answers = [readers.submit(looked.ask, target, Accept=accept) for target in targets]
+            until(lambda: looked.store.calls.total() == 16)
+            for target in ("/static/style.css", "/docs", "/docs/assets/docs.js", "/openapi.json", "/health"):
+                assert looked.ask(target).status == 200
+            # Those that got no thread are told so soon, and all others wait for storage.
+            until(lambda: sum(answer.done() for answer in answers) == 64)
+            for answer in (future.result() for future in answers if future.done()):
+                assert (answer.status, answer.headers["retry-after"]) == (503, "10")
+                assert "Cloud Storage" in answer.text
+            assert looked.store.calls.total() == 16
+            go_on.set()
+            assert {future.result().status for future in answers} <= {200, 404, 503}
+        assert looked.ask("/runs").status == 200
 
 
 class TestStaticFiles:
