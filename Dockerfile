@@ -30,7 +30,7 @@ COPY --from=builder /app/service service
 
 # The Python images come without the standard library's bytecode, and the user below may not write any. Importing the
 # programs, and what pages are made with, leaves that of the modules they need; without it a start takes twice as long.
-RUN ["python", "-c", "import service.__main__, service.web.app, service.job, service.web.rendering"]
+RUN ["python", "-c", "import service.__main__, service.web.app, service.job, service.web.rendering, service.images.worker"]
 
 # A number, by which a platform can tell that this is not root. It owns no file: the code cannot be changed from inside.
 USER 65532:65532

@@ -45,6 +45,7 @@ class _Server(uvicorn.Server):
         service = build(self._settings, stop=self._stop)
         # The rest ends with the process.
         self._ending.callback(service.metrics.close, service.shutdown.metrics)
+        self._ending.callback(service.decoders.close)
         return create_app(service)
 
     async def startup(self, sockets: list[socket] | None = None) -> None:

@@ -4,7 +4,9 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import BoundedSemaphore
 
+from service.images.pool import DecoderPool
 from service.lookup import Output
+from service.memory import count_processors, count_workers, memory_limit
 from service.naming import OutputFolder
 from service.process import Shutdown, Stop
 from service.selection import Selection
@@ -28,6 +30,7 @@ class Service:
     selection: Selection
     thumbnailer: Thumbnailer
     metrics: Metrics
+    decoders: DecoderPool
     executor: Executor
     """The one bound on images in flight in this process, whichever door they came through."""
     run_slots: BoundedSemaphore
@@ -47,6 +50,7 @@ class Service:
         else:
             self.metrics.close()
         self.store.close()
+        self.decoders.close()
 
 
 def build(
@@ -56,6 +60,7 @@ def build(
     stop: Stop | None = None,
     shutdown: Shutdown | None = None,
     metrics: Metrics | None = None,
+    decoders: DecoderPool | None = None,
 ) -> Service:
     """Assemble the service, of Cloud Storage and the usual parts unless others are given.
 
@@ -80,12 +85,15 @@ def build(
         )
         for spec in settings.specs
     ]
-    thumbnailer = Thumbnailer(store, selection, outputs, settings, metrics)
+    workers = count_workers(memory_limit(), count_processors())
+    decoders = decoders or DecoderPool(workers, settings.memory_budget, settings.max_decode_seconds)
+    thumbnailer = Thumbnailer(store, selection, outputs, settings, metrics, decoders)
     return Service(
         store,
         selection,
         thumbnailer,
         metrics,
+        decoders,
         ThreadPoolExecutor(settings.concurrency, "image"),
         BoundedSemaphore(MAX_OPEN_RUNS),
         settings,

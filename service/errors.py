@@ -12,10 +12,11 @@ exit statuses are elsewhere: each in one table, in `web/answers.py` and `process
     ├── ImageRejected
     │   ├── EmptyObject, SourceTooLarge, PictureTooLarge
     │   ├── UnsupportedFormat, CorruptImage
+    │   ├── DecoderCrashed, DecoderTimedOut
     │   └── SourceGone, StorageRefused, NoFreeName
     └── RetryLater
         ├── StorageUnavailable, PermissionMissing, BucketNotFound
-        └── Overloaded, ShuttingDown, InternalError
+        └── Overloaded, ShuttingDown, DecoderUnavailable, InternalError
 """
 
 from typing import ClassVar
@@ -108,6 +109,14 @@ class CorruptImage(ImageRejected, code="corrupt_image"):
     """The bytes start like an image, then break the rules of its format or end too early."""
 
 
+class DecoderCrashed(ImageRejected, code="decoder_crashed"):
+    """The picture ends its decoder's process, each time it is tried."""
+
+
+class DecoderTimedOut(ImageRejected, code="decoder_timed_out"):
+    """Decoding the picture takes longer than MAX_DECODE_SECONDS."""
+
+
 class SourceGone(ImageRejected, code="source_gone"):
     """The object was deleted after it was listed and before it was read."""
 
@@ -149,6 +158,10 @@ class ShuttingDown(RetryLater, code="shutting_down"):
     """This instance is shutting down. Another one can do the work."""
 
     retry_after = 1
+
+
+class DecoderUnavailable(RetryLater, code="decoder_unavailable"):
+    """No process that decodes could be started."""
 
 
 class InternalError(RetryLater, code="internal_error"):

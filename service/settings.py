@@ -4,7 +4,6 @@ The names, defaults and meanings are a promise to those who deploy the service; 
 """
 
 import math
-import os
 from functools import partial
 from importlib.util import find_spec
 from typing import Annotated, Literal
@@ -26,7 +25,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.errors import InvalidValue, WrongSettings
 from service.images.spec import Box, OutputFormat, ThumbnailSpec
-from service.memory import decoding_budget, memory_limit
+from service.memory import count_processors, count_workers, decoding_budget, memory_limit
 from service.naming import RUN, Hour, Layout, is_output, parse_timestamp
 from service.storage.addresses import FolderLocation, check_bucket_name
 from service.storage.globs import Globs
@@ -108,6 +107,11 @@ _Lower = BeforeValidator(str.lower)
 _Upper = BeforeValidator(str.upper)
 
 
+def _default_memory_budget() -> ByteSize:
+    limit = memory_limit()
+    return ByteSize(decoding_budget(limit, count_workers(limit, count_processors())))
+
+
 class Settings(BaseSettings):
     """All settings; an attribute's name in capitals is the environment variable's."""
 
@@ -128,10 +132,11 @@ class Settings(BaseSettings):
     include: Annotated[Globs | None, NoDecode, PlainValidator(partial(Globs.parse, field="INCLUDE"))] = None
     exclude: Annotated[Globs | None, NoDecode, PlainValidator(partial(Globs.parse, field="EXCLUDE"))] = None
     image_detection: Annotated[Literal["metadata", "content"], _Lower] = "metadata"
-    concurrency: int = Field(default_factory=lambda: min(_MAX_IN_FLIGHT, 24 * (os.cpu_count() or 1)), ge=1, le=1000)
+    concurrency: int = Field(default_factory=lambda: min(_MAX_IN_FLIGHT, 24 * count_processors()), ge=1, le=1000)
     max_source_bytes: ByteSize = Field(ByteSize(64 * 1024 * 1024), ge=1)
     max_image_pixels: int = Field(100_000_000, ge=1)
-    memory_budget: ByteSize = Field(default_factory=lambda: ByteSize(decoding_budget(memory_limit())), ge=1)
+    max_decode_seconds: float = Field(60, gt=0, le=3600)
+    memory_budget: ByteSize = Field(default_factory=_default_memory_budget, ge=1)
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], _Upper] = "INFO"
     log_format: Annotated[Literal["json", "console"], _Lower] | None = None
     metrics: Annotated[bool, AfterValidator(_check_metrics)] = False

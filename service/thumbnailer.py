@@ -3,7 +3,6 @@
 Reads once, decodes once, writes once for each size.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -21,8 +20,8 @@ from service.errors import (
     StorageUnavailable,
 )
 from service.events import ObjectFinalized
-from service.images.decode import HEAD_BYTES, looks_like_image
-from service.images.thumbnail import make_thumbnails
+from service.images.formats import HEAD_BYTES, looks_like_image
+from service.images.pool import DecoderPool
 from service.lookup import Output, find_existing
 from service.memory import Budget
 from service.naming import Hour
@@ -35,6 +34,8 @@ from service.telemetry.metrics import Metrics, Stage, Timer
 from service.writer import ThumbnailWriter
 
 _MEBIBYTE = 1024 * 1024
+SMALL_BYTES = _MEBIBYTE
+"""A source of this size at most is decoded in milliseconds, as a rule, and so waits for few others."""
 _ATTEMPTS = 4
 """Reads of one image, which fail if it is replaced between being described and being read."""
 
@@ -45,7 +46,13 @@ class Thumbnailer:
     """Makes the thumbnails of one image at a time; threads may share it."""
 
     def __init__(
-        self, store: ObjectStore, selection: Selection, outputs: Sequence[Output], settings: Settings, metrics: Metrics
+        self,
+        store: ObjectStore,
+        selection: Selection,
+        outputs: Sequence[Output],
+        settings: Settings,
+        metrics: Metrics,
+        decoders: DecoderPool,
     ) -> None:
         """Assemble; ask nothing of the store. The metrics are told all but the outcomes, which callers count."""
         self.outputs = tuple(outputs)
@@ -53,12 +60,12 @@ class Thumbnailer:
         self._selection = selection
         self._settings = settings
         self._metrics = metrics
+        self._decoders = decoders
         self._writer = ThumbnailWriter(store, settings.cache_control, metrics)
         # Two budgets: an image that waits to be decoded while its source is held never keeps a decoder waiting.
         self._sources = Budget(settings.memory_budget // 2)
         self._decoding = Budget(settings.memory_budget)
-        # One picture for each processor: more at once would take memory and win no time.
-        self._decoders = Budget(os.cpu_count() or 1, "processors")
+        self._processors = Budget(decoders.workers, "processors")
 
     def process_event(self, event: ObjectFinalized) -> Outcome:
         """Thumbnail the object of an event into the hour in which it was created.
@@ -139,19 +146,20 @@ class Thumbnailer:
     def _process_once(self, source: StoredObject, hour: Hour | None, *, overwrite: bool = False) -> Outcome:
         hour = hour or Hour.of(source.created)
         bytes_read = 0
+        is_small = source.size <= SMALL_BYTES
         try:
             with self._metrics.in_flight() as timer:
                 with ExitStack() as held:
                     with timer.stage(Stage.WAIT):
-                        held.enter_context(self._sources.reserve(self._bytes_held(source)))
+                        held.enter_context(self._sources.reserve(self._bytes_held(source), is_small=is_small))
                     with timer.stage(Stage.READ):
                         data = self._store.read(source, self._settings.max_source_bytes)
                     bytes_read = len(data)
                     self._metrics.read(bytes_read)
                     with timer.stage(Stage.WAIT):
-                        held.enter_context(self._decoders.reserve(1))
+                        held.enter_context(self._processors.reserve(1, is_small=is_small))
                     with timer.stage(Stage.MAKE):
-                        pictures = make_thumbnails(
+                        pictures = self._decoders.make_thumbnails(
                             data,
                             [output.spec for output in self.outputs],
                             max_pixels=self._settings.max_image_pixels,

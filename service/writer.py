@@ -10,7 +10,7 @@ from enum import Enum, auto
 import structlog
 
 from service.errors import NameTaken, NoFreeName, ObjectNotFound, PermissionMissing, StorageUnavailable
-from service.images.thumbnail import Thumbnail
+from service.images.spec import Thumbnail
 from service.naming import (
     GENERATION_KEY,
     SIZE_KEY,
@@ -139,7 +139,7 @@ class ThumbnailWriter:
         self._store.write(
             target,
             picture.data,
-            content_type=picture.content_type,
+            content_type=picture.format.media_type,
             cache_control=self._cache_control,
             metadata={
                 SOURCE_KEY: str(source.location),

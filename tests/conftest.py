@@ -20,6 +20,7 @@ from service.demo.storage import make_bucket, storage_emulator, upload
 from service.process import Shutdown
 from service.settings import Settings
 from service.web.app import create_app
+from tests.support.assembly import decoders
 from tests.support.browser import Looked, looking, serving
 from tests.support.memory_store import MemoryStore
 from tests.support.proxy import Proxy, proxied
@@ -109,7 +110,9 @@ def serve(proxy: Proxy, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterato
             **settings: Any,  # noqa: ANN401 - whatever a setting is
         ) -> tuple[httpx.Client, Service]:
             monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
-            service = build(Settings(**({"input_folder": f"gs://{bucket}/in"} | settings)), shutdown=shutdown)
+            service = build(
+                Settings(**({"input_folder": f"gs://{bucket}/in"} | settings)), shutdown=shutdown, decoders=decoders()
+            )
             stack.callback(service.close)
             url = stack.enter_context(serving(create_app(service)))
             client = stack.enter_context(local_client())

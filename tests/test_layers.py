@@ -13,7 +13,8 @@ ROOT = Path(service.__file__).parent
 
 ROWS = [
     "errors",
-    "storage images telemetry memory",
+    "memory",
+    "storage images telemetry",
     "naming",
     "selection settings",
     "events process lookup outcome",
@@ -70,8 +71,8 @@ def test_a_vendor_lives_in_one_room(path: Path) -> None:
     assert {vendor for vendor in vendors if OWNER_OF.get(vendor, room_of(path)) != room_of(path)} == set()
 
 
-def test_only_the_settings_read_the_environment_and_only_the_storage_client_needs_a_word_in_it() -> None:
-    assert {path.name for path in MODULES if "os.environ" in path.read_text()} <= {"cloud.py"}
+def test_only_the_settings_read_the_environment_and_only_the_storage_client_and_programs_need_a_word_in_it() -> None:
+    assert {path.name for path in MODULES if "os.environ" in path.read_text()} <= {"cloud.py", "pool.py"}
 
 
 def test_a_start_does_without_the_templates() -> None:

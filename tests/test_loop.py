@@ -23,7 +23,7 @@ from service.runs.request import RunRequest
 from service.settings import Settings
 from service.storage.base import StoredObject
 from tests.conftest import Put, Serve
-from tests.support.assembly import Task
+from tests.support.assembly import Task, decoders
 from tests.support.memory_store import MemoryStore
 from tests.support.pictures import jpeg
 from tests.support.proxy import Proxy
@@ -52,7 +52,7 @@ def doors(store: MemoryStore) -> Iterator[Doors]:
     made: list[Service] = []
 
     def make(input_folder: str = "gs://photos", **settings: Any) -> Service:  # noqa: ANN401 - whatever a setting is
-        made.append(build(Settings(input_folder=input_folder, **settings), store))
+        made.append(build(Settings(input_folder=input_folder, **settings), store, decoders=decoders()))
         return made[-1]
 
     yield make

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from service.errors import Overloaded
-from service.memory import Budget, decoding_budget, memory_limit
+from service.memory import Budget, count_processors, count_workers, decoding_budget, memory_limit
 from tests.support.pictures import encoded
 from tests.support.waiting import until
 
@@ -26,6 +26,11 @@ MACHINE = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os
 
 def limit_of(root: Path, own: str | None, files: dict[str, str]) -> int:
     """The limit that is found where control groups look so."""
+    return memory_limit(*groups(root, own, files))
+
+
+def groups(root: Path, own: str | None, files: dict[str, str]) -> tuple[Path, Path]:
+    """Control groups that look so."""
     mount, membership = root / "cgroup", root / "own"
     for name, text in files.items():
         path = mount / name
@@ -33,7 +38,7 @@ def limit_of(root: Path, own: str | None, files: dict[str, str]) -> int:
         path.write_text(text)
     if own is not None:
         membership.write_text(own)
-    return memory_limit(mount, membership)
+    return mount, membership
 
 
 VERSION_1 = "9:name=systemd:/x\n5:cpu,cpuacct:/cpu\n4:memory:/outer/inner\n0::/\n"
@@ -120,16 +125,49 @@ def test_the_real_limit_is_positive_and_no_more_than_the_machine_has() -> None:
     assert 0 < memory_limit() <= MACHINE
 
 
+@pytest.mark.parametrize(
+    ("limit", "processors", "workers"),
+    [(512, 1, 1), (512, 2, 2), (512, 16, 3), (1024, 2, 2), (4096, 8, 8), (32768, 8, 8), (128, 4, 1)],
+)
+def test_there_is_a_worker_for_each_processor_if_there_is_memory_for_it(
+    limit: int, processors: int, workers: int
+) -> None:
+    assert count_workers(limit * MEBIBYTE, processors) == workers
+
+
 @pytest.mark.parametrize("limit", [512 * MEBIBYTE, 1024 * MEBIBYTE, 4096 * MEBIBYTE, 32768 * MEBIBYTE])
-def test_process_and_sources_and_decoding_leave_a_tenth_of_the_limit(limit: int) -> None:
-    measured_process = 100 * MEBIBYTE
-    budget = decoding_budget(limit)
-    assert measured_process + budget // 2 + budget <= 0.9 * limit
-    assert budget > 0.4 * limit
+@pytest.mark.parametrize("workers", [1, 2])
+def test_processes_and_sources_and_decoding_leave_a_tenth_of_the_limit(limit: int, workers: int) -> None:
+    measured_processes = (88 + workers * 34) * MEBIBYTE
+    budget = decoding_budget(limit, workers)
+    assert measured_processes + budget // 2 + budget <= 0.9 * limit
+    assert budget > 0.35 * limit
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "expected"),
+    [
+        pytest.param("0::/\n", {"cpu.max": "100000 100000\n"}, 1, id="one processor"),
+        pytest.param("0::/\n", {"cpu.max": "150000 100000\n"}, 2, id="one and a half"),
+        pytest.param("0::/\n", {"cpu.max": "20000 100000\n"}, 1, id="a fifth"),
+        pytest.param("0::/\n", {"cpu.max": "max 100000\n"}, None, id="no quota"),
+        pytest.param(
+            "0::/a/b\n", {"a/b/cpu.max": "max\n", "a/cpu.max": "50000 50000\n"}, 1, id="of a group further out"
+        ),
+        pytest.param(VERSION_1, {"cpu/cpu/cpu.cfs_quota_us": "100000\n"}, 1, id="version 1"),
+        pytest.param(VERSION_1, {"cpu/cpu/cpu.cfs_quota_us": "-1\n"}, None, id="version 1 without a quota"),
+        pytest.param(None, {}, None, id="no control groups"),
+    ],
+)
+def test_there_are_as_many_processors_as_may_be_used(
+    tmp_path: Path, own: str | None, files: dict[str, str], expected: int | None
+) -> None:
+    mount, membership = groups(tmp_path, own, files)
+    assert count_processors(mount, membership) == (expected or len(os.sched_getaffinity(0)))
 
 
 def test_the_smallest_container_still_decodes() -> None:
-    assert decoding_budget(128 * MEBIBYTE) == 64 * MEBIBYTE
+    assert decoding_budget(128 * MEBIBYTE, 1) == 64 * MEBIBYTE
 
 
 @settings(deadline=None, max_examples=25)
@@ -178,25 +216,48 @@ def test_first_come_is_first_served_so_that_small_ones_never_keep_a_large_one_ou
     assert sorted(order) == ["large", "small", "smaller"]
 
 
-def test_a_wait_that_is_interrupted_lets_the_next_one_in() -> None:
+def test_small_ones_pass_others_a_few_times_and_no_more() -> None:
     budget = Budget(10)
-    served = threading.Event()
+    order: list[str] = []
+
+    def use(name: str, wanted: int, *, is_small: bool) -> None:
+        with budget.reserve(wanted, is_small=is_small):
+            order.append(name)
+
+    with ThreadPoolExecutor(40) as threads, budget.reserve(10):
+        for number in range(10):
+            threads.submit(use, "large", 10, is_small=False)
+            until_waiting(budget, number + 1)
+        for number in range(20):
+            threads.submit(use, "small", 10, is_small=True)
+            until_waiting(budget, number + 11)
+    assert order == ["small"] * 8 + ["large"] + ["small"] * 8 + ["large"] + ["small"] * 4 + ["large"] * 8
+
+
+def test_a_wait_that_is_interrupted_lets_the_next_one_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = Budget(10)
+    served, woken = threading.Event(), threading.Event()
 
     class Interruption(Exception):
         pass
 
-    def give_up() -> None:
-        # What a signal does to the main thread: an exception out of the wait.
-        original = budget._changed.wait
+    class Interrupted:
+        """What a signal does to the main thread: an exception out of the wait."""
 
-        def interrupted(timeout: float | None = None) -> bool:
-            original(timeout)
+        def acquire(self, timeout: float | None = None) -> bool:
+            if timeout is None:
+                return True
+            woken.wait(30)
             raise Interruption
 
-        budget._changed.wait = interrupted  # type: ignore[method-assign]
-        with pytest.raises(Interruption), budget.reserve(10):
-            pass
-        budget._changed.wait = original  # type: ignore[method-assign]
+        def release(self) -> None:
+            """Nobody waits any more."""
+
+    def give_up() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("service.memory.Lock", Interrupted)
+            with pytest.raises(Interruption), budget.reserve(10):
+                pass
 
     def wait() -> None:
         with budget.reserve(1):
@@ -205,9 +266,7 @@ def test_a_wait_that_is_interrupted_lets_the_next_one_in() -> None:
     with ThreadPoolExecutor(2) as threads, budget.reserve(5):
         given_up = threads.submit(give_up)
         until_waiting(budget, 1)
-        # Wakes the first, which gives up.
-        with budget._changed:
-            budget._changed.notify_all()
+        woken.set()
         given_up.result(30)
         threads.submit(wait)
         assert served.wait(30)
@@ -249,13 +308,8 @@ def test_more_than_all_there_is_waits_until_it_is_alone() -> None:
 
 
 def until_waiting(budget: Budget, count: int) -> None:
-    """Return once so many wait for some of the budget: each is in the queue before it lets go of the lock."""
-
-    def enough() -> bool:
-        with budget._changed:
-            return len(budget._queue) >= count
-
-    until(enough)
+    """Return once so many wait for some of the budget."""
+    until(lambda: budget.waiting >= count)
 
 
 MEASURE = """

@@ -13,14 +13,19 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
+from mmap import mmap
+from typing import TYPE_CHECKING
 
 from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from service.errors import CorruptImage, PictureTooLarge, UnsupportedFormat
-from service.images.formats import FORMATS, GIF, HEIF, ICO, JPEG, JPEG2000, PNG, WEBP, Format
-from service.images.validation import check_jpeg, check_structure
+from service.images.formats import FORMATS, GIF, HEIF, ICO, JPEG, JPEG2000, PNG, WEBP, Format, looks_like_image
+from service.images.validation import FileBytes, check_jpeg, check_structure
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 
 def _load_decoders() -> Iterator[str]:
@@ -35,11 +40,8 @@ def _load_decoders() -> Iterator[str]:
 READABLE = tuple(_load_decoders())
 """Pillow's names of the formats that are read; no other decoder is tried."""
 
-HEAD_BYTES = 64
-"""Number of a file's first bytes that tell if it is an image."""
-
-_HEIC_SIGNATURES = frozenset(b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"))
-"""Bytes 4 to 12 of a HEIC file (ISO/IEC 23008-12)."""
+_READ_BYTES = 64 * 1024
+"""What Pillow reads at once."""
 _MAX_SLOW_PIXELS = 4_000_000
 """Largest picture for those of Pillow's decoders that are written in Python, which take about a microsecond a pixel."""
 _MAX_SLOW_BYTES_PER_PIXEL = 32
@@ -59,20 +61,13 @@ _EMBEDDED_PNG = re.compile(rb"\x89PNG\r\n\x1a\n.{4}IHDR(.{4})(.{4})", re.DOTALL)
 
 _DAMAGE = (
     OSError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, EOFError, AttributeError,
-    AssertionError, RuntimeError, SystemError, MemoryError, BufferError, struct.error, zlib.error,
+    AssertionError, RuntimeError, SystemError, BufferError, struct.error, zlib.error,
 )  # fmt: skip
-"""Raised by Pillow's decoders for damaged files; MemoryError if a damaged header asks for absurdly much."""
-
-
-def looks_like_image(head: bytes) -> bool:
-    """Return True if a file's first bytes (`HEAD_BYTES` are enough) are those of an image, readable here or not."""
-    return head[4:12] in _HEIC_SIGNATURES or any(
-        accept(head) is True for name in READABLE if (accept := Image.OPEN[name][1])
-    )
+"""Raised by Pillow's decoders for damaged files."""
 
 
 @contextmanager
-def pillow_errors_as_rejections(data: bytes, max_pixels: int) -> Iterator[None]:
+def pillow_errors_as_rejections(data: FileBytes, max_pixels: int) -> Iterator[None]:
     """Turn whatever Pillow raises about a file into one of our rejections."""
     try:
         yield
@@ -81,17 +76,50 @@ def pillow_errors_as_rejections(data: bytes, max_pixels: int) -> Iterator[None]:
         pixels = f"{int(match[1]):,}" if match else "too many"
         raise _too_many_pixels(pixels, max_pixels) from error
     except UnidentifiedImageError as error:
-        if data[4:12] in _HEIC_SIGNATURES and HEIF.name not in READABLE:
+        if HEIF.name not in READABLE and re.match(HEIF.signature, data, re.DOTALL):
             raise UnsupportedFormat(f"it is a HEIC picture, which needs the extra '{HEIF.extra}' to be read") from error
-        if looks_like_image(data[:HEAD_BYTES]):
+        if looks_like_image(data):
             raise CorruptImage("it cannot be decoded: its header is cut off, damaged, or of a rare kind") from error
         raise UnsupportedFormat(f"the bytes are of none of these formats: {', '.join(READABLE)}") from error
+    except MemoryError as error:
+        raise PictureTooLarge("decoding it takes more memory than its header accounts for") from error
     except _DAMAGE as error:
         raise CorruptImage(f"it cannot be decoded: {str(error) or type(error).__name__}") from error
 
 
 def _too_many_pixels(pixels: str, max_pixels: int) -> PictureTooLarge:
     return PictureTooLarge(f"it has {pixels} pixels and MAX_IMAGE_PIXELS is {max_pixels:,}")
+
+
+class _MappedFile(io.RawIOBase):
+    """Reads shared memory as a file. Unlike `mmap` itself it can be told to seek beyond the end, as files can."""
+
+    def __init__(self, data: mmap) -> None:
+        self._data = memoryview(data)
+        self._position = 0
+
+    @classmethod
+    def open(cls, data: mmap) -> io.BufferedReader:
+        return io.BufferedReader(cls(data), _READ_BYTES)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        part = self._data[self._position : self._position + memoryview(buffer).nbytes]
+        memoryview(buffer)[: len(part)] = part
+        self._position += len(part)
+        return len(part)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self._data)}[whence]
+        if start + offset < 0:
+            raise ValueError(f"negative seek position {start + offset}")
+        self._position = start + offset
+        return self._position
 
 
 Reading = Callable[[], AbstractContextManager[None]]
@@ -131,18 +159,18 @@ class Header:
     """Pixels of the picture, or of a larger one inside of it that may be decoded in its place."""
 
 
-def read_header(data: bytes, max_pixels: int, *, all_frames: bool) -> Header:
+def read_header(data: FileBytes, max_pixels: int, *, all_frames: bool) -> Header:
     """Read what a file says of itself; to be called under `pillow_errors_as_rejections`.
 
     Raise PictureTooLarge if its decoder would take far too long, CorruptImage if it asks for unreasonable work.
     """
     check_structure(data, all_frames=all_frames)
-    buffered_samples = check_jpeg(data) if data.startswith(b"\xff\xd8") else 0
+    buffered_samples = check_jpeg(data) if data[:2] == b"\xff\xd8" else 0
     # Pillow refuses above twice this, wherever it meets a size: in headers, frames and embedded files.
     Image.MAX_IMAGE_PIXELS = max_pixels / 2  # type: ignore[assignment]  # Pillow compares it only, and a half is exact
     PngImagePlugin.MAX_TEXT_CHUNK = _MAX_TEXT_CHUNK
     PngImagePlugin.MAX_TEXT_MEMORY = 2 * _MAX_TEXT_CHUNK
-    picture = Image.open(io.BytesIO(data), formats=READABLE)
+    picture = Image.open(io.BytesIO(data) if isinstance(data, bytes) else _MappedFile.open(data), formats=READABLE)
     _check_decoder_speed(picture, len(data))
     if picture.format == PNG.name and not picture.tile:
         raise CorruptImage("it cannot be decoded: it has no picture data")
@@ -182,7 +210,7 @@ def _check_decoder_speed(picture: ImageFile, size: int) -> None:
         raise CorruptImage(f"it cannot be decoded: {size:,} bytes for {width}x{height} pixels waste time")
 
 
-def _embedded_pixels(data: bytes, max_pixels: int) -> int:
+def _embedded_pixels(data: FileBytes, max_pixels: int) -> int:
     """Return the pixels of the largest PNG in an icon, whose directory may give another size.
 
     Pillow does not limit them.
@@ -194,9 +222,9 @@ def _embedded_pixels(data: bytes, max_pixels: int) -> int:
     return pixels
 
 
-def _jp2_profile(data: bytes) -> bytes | None:
+def _jp2_profile(data: FileBytes) -> bytes | None:
     """Return the ICC profile of a JPEG 2000's color specification box (ISO 15444-1, I.5.3.3), which Pillow ignores."""
-    header, _, _ = data.partition(b"jp2c")
+    header = data[: data.find(b"jp2c")]
     box = _COLOR_BOX.search(header)
     if box is None or box[2] != _ICC_METHOD:
         return None

@@ -4,8 +4,10 @@ Pure data: imports no library, so that what starts before Pillow is loaded can u
 its library among the dependencies. How a file is decoded or encoded is not said here.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
+from mmap import mmap
 
 DEFAULT_SECONDS_PER_MIB = 0.020
 """Processor time to decode one mebibyte of a format that was not measured."""
@@ -21,6 +23,8 @@ class Format:
     extensions: tuple[str, ...]
     """File extensions, in lower case, that mean this format if the content type says nothing."""
     _: KW_ONLY
+    signature: bytes = b""
+    """Regular expression that a file of this format begins with; empty if there is none."""
     plugin: str = ""
     """Module that registers a decoder with Pillow when imported; empty for a format that is recognised and refused."""
     extra: str = ""
@@ -47,40 +51,57 @@ class Format:
 
 # fmt: off
 HEIF = Format(
-    "HEIF", "image/heic", (".heic", ".heif"), plugin="pillow_heif.HeifImagePlugin", extra="heif", seconds_per_mib=0.150,
+    "HEIF", "image/heic", (".heic", ".heif"), signature=rb".{4}ftyp(?:hei[cxms]|mif1|msf1)",
+    plugin="pillow_heif.HeifImagePlugin", extra="heif", seconds_per_mib=0.150,
     decoding_bytes=16, retains_decoder=True, decodes_upright=True,
 )
 JPEG = Format(
-    "JPEG", "image/jpeg", (".jfif", ".jpe", ".jpeg", ".jpg", ".mpo"), plugin="PIL.JpegImagePlugin",
+    "JPEG", "image/jpeg", (".jfif", ".jpe", ".jpeg", ".jpg", ".mpo"), signature=rb"\xff\xd8\xff",
+    plugin="PIL.JpegImagePlugin",
     seconds_per_mib=0.010, output_extension=".jpg", encoding_bytes=(4, 9),
 )
 PNG = Format(
-    "PNG", "image/png", (".apng", ".png"), plugin="PIL.PngImagePlugin", seconds_per_mib=0.020,
+    "PNG", "image/png", (".apng", ".png"), signature=rb"\x89PNG\r\n\x1a\n",
+    plugin="PIL.PngImagePlugin", seconds_per_mib=0.020,
     animates=True, frame_bytes=12, output_extension=".png", has_alpha=True, encoding_bytes=(7, 10),
 )
 GIF = Format(
-    "GIF", "image/gif", (".gif",), plugin="PIL.GifImagePlugin", seconds_per_mib=0.010,
+    "GIF", "image/gif", (".gif",), signature=rb"GIF8[79]a",
+    plugin="PIL.GifImagePlugin", seconds_per_mib=0.010,
     animates=True, frame_bytes=12, output_extension=".gif", has_alpha=True, encoding_bytes=(29, 29),
 )
 WEBP = Format(
-    "WEBP", "image/webp", (".webp",), plugin="PIL.WebPImagePlugin", seconds_per_mib=0.065,
+    "WEBP", "image/webp", (".webp",), signature=rb"RIFF.{4}WEBPVP8[ LX]",
+    plugin="PIL.WebPImagePlugin", seconds_per_mib=0.065,
     decoding_bytes=16.5, retains_decoder=True, animates=True,
     output_extension=".webp", has_alpha=True, encoding_bytes=(23, 42),
 )
 AVIF = Format(
-    "AVIF", "image/avif", (".avif",), plugin="PIL.AvifImagePlugin", seconds_per_mib=0.150,
+    "AVIF", "image/avif", (".avif",), signature=rb".{4}ftyp(?:avi[fs]|mif1|msf1)",
+    plugin="PIL.AvifImagePlugin", seconds_per_mib=0.150,
     decoding_bytes=16, retains_decoder=True, output_extension=".avif", has_alpha=True, encoding_bytes=(48, 56),
 )
 TIFF = Format(
-    "TIFF", "image/tiff", (".tif", ".tiff"), plugin="PIL.TiffImagePlugin", seconds_per_mib=0.010, decodes_upright=True,
+    "TIFF", "image/tiff", (".tif", ".tiff"), signature=rb"II(?:[*+]\x00|\x00\*)|MM(?:\x00[*+]|\*\x00)",
+    plugin="PIL.TiffImagePlugin", seconds_per_mib=0.010, decodes_upright=True,
 )
-BMP = Format("BMP", "image/bmp", (".bmp", ".dib"), plugin="PIL.BmpImagePlugin", seconds_per_mib=0.004)
-ICO = Format("ICO", "image/vnd.microsoft.icon", (".ico",), plugin="PIL.IcoImagePlugin", decoding_bytes=9)
+BMP = Format(
+    "BMP", "image/bmp", (".bmp", ".dib"), signature=rb"BM",
+    plugin="PIL.BmpImagePlugin", seconds_per_mib=0.004,
+)
+ICO = Format(
+    "ICO", "image/vnd.microsoft.icon", (".ico",), signature=rb"\x00\x00\x01\x00",
+    plugin="PIL.IcoImagePlugin", decoding_bytes=9,
+)
 JPEG2000 = Format(
-    "JPEG2000", "image/jp2", (".j2c", ".j2k", ".jp2", ".jpf", ".jpx"), plugin="PIL.Jpeg2KImagePlugin",
-    decoding_bytes=25,
+    "JPEG2000", "image/jp2", (".j2c", ".j2k", ".jp2", ".jpf", ".jpx"),
+    signature=rb"\xff\x4f\xff\x51|\x00\x00\x00\x0cjP  \r\n\x87\n",
+    plugin="PIL.Jpeg2KImagePlugin", decoding_bytes=25,
 )
-PPM = Format("PPM", "image/x-portable-anymap", (".pbm", ".pgm", ".pnm", ".ppm"), plugin="PIL.PpmImagePlugin")
+PPM = Format(
+    "PPM", "image/x-portable-anymap", (".pbm", ".pgm", ".pnm", ".ppm"), signature=rb"P[1-6][\s#]",
+    plugin="PIL.PpmImagePlugin",
+)
 QOI = Format("QOI", "image/qoi", (".qoi",))
 TGA = Format("TGA", "image/x-tga", (".tga",))
 # fmt: on
@@ -96,6 +117,11 @@ OUTPUT_MEDIA_TYPES = frozenset(row.media_type for row in FORMATS.values() if row
 EXTENSIONS = frozenset(extension for row in FORMATS.values() for extension in row.extensions)
 """File extensions, in lower case, that mean an image if the content type says nothing."""
 
+HEAD_BYTES = 64
+"""Number of a file's first bytes that tell if it is an image."""
+
+_SIGNATURES = re.compile(b"|".join(row.signature for row in FORMATS.values() if row.signature), re.DOTALL)
+
 _BY_MEDIA_TYPE = {row.media_type: row for row in FORMATS.values()}
 _BY_EXTENSION = {extension: row for row in FORMATS.values() for extension in row.extensions}
 
@@ -109,3 +135,8 @@ def format_of(content_type: str, name: str) -> Format | None:
     """Return the format that the content type says, or else the file extension; None if neither does."""
     _, dot, extension = name.rpartition("/")[2].rpartition(".")
     return _BY_MEDIA_TYPE.get(media_type_of(content_type)) or _BY_EXTENSION.get(dot + extension.lower())
+
+
+def looks_like_image(head: bytes | mmap) -> bool:
+    """Return True if a file's first bytes (`HEAD_BYTES` are enough) are those of an image, readable here or not."""
+    return _SIGNATURES.match(head) is not None

@@ -1,4 +1,4 @@
-"""The thumbnails to make: their sizes and formats, as values that are valid from birth.
+"""Thumbnails to make, as values that are valid from birth, and thumbnails that are made.
 
 Imports no library and knows no pictures, since the settings need it before Pillow is loaded.
 """
@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Self
 
 from service.errors import InvalidValue
+from service.images.formats import Format
 
 _MAX_SIDE = 4096
 _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})", re.ASCII)
@@ -64,3 +65,23 @@ class ThumbnailSpec:
 
     def __str__(self) -> str:
         return f"{self.box} {self.format} q{self.quality}{' animated' if self.animated else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """One encoded thumbnail."""
+
+    spec: ThumbnailSpec
+    data: bytes
+    format: Format
+    is_converted: bool
+    """True if the source has another format."""
+    width: int
+    height: int
+    is_whole: bool
+    """True if it has as many pixels as its source, which was no larger."""
+
+    @property
+    def new_extension(self) -> str:
+        """The extension of its format, such as `.jpg`; empty if that is the format of the source."""
+        return self.format.output_extension if self.is_converted else ""

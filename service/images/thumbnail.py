@@ -4,9 +4,7 @@ All that can be done before the pixels are decoded is done before: a picture is 
 a JPEG is decoded at a fraction of its size. Turning upright and converting colors come last, when the picture is small.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from PIL import Image
@@ -18,7 +16,9 @@ from service.images.encode import count_plays, encode, encode_animation
 from service.images.footprint import estimate_memory
 from service.images.formats import FORMATS, GIF, JPEG, PNG, Format
 from service.images.resize import REDUCING_GAP, ReducedPicture, reduce_picture
-from service.images.spec import OutputFormat, ThumbnailSpec
+from service.images.spec import OutputFormat, Thumbnail, ThumbnailSpec
+from service.images.validation import FileBytes
+from service.memory import Reserve
 
 _TURNED_BY_90 = frozenset({5, 6, 7, 8})
 _TURNS = {
@@ -36,27 +36,8 @@ _DEFAULT_FRAME_MILLISECONDS = 100
 """For a frame that gives no duration, as in browsers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Thumbnail:
-    """One encoded thumbnail."""
-
-    spec: ThumbnailSpec
-    data: bytes
-    content_type: str
-    new_extension: str
-    """The extension of its format, such as `.jpg`; empty if that is the format of the source."""
-    width: int
-    height: int
-    is_whole: bool
-    """True if it has as many pixels as its source, which was no larger."""
-
-
-Reserve = Callable[[int], AbstractContextManager[None]]
-"""Waits until this many bytes of memory are free for decoding, and holds them; raises if they never can be."""
-
-
 def make_thumbnails(
-    data: bytes, specs: Sequence[ThumbnailSpec], *, max_pixels: int, reserve: Reserve
+    data: FileBytes, specs: Sequence[ThumbnailSpec], *, max_pixels: int, reserve: Reserve
 ) -> list[Thumbnail]:
     """Decode an image file once and make a thumbnail of it for each spec. Reserve the memory for it first.
 
@@ -163,8 +144,8 @@ def _encode(
     return Thumbnail(
         spec,
         data,
-        target.media_type,
-        "" if target is header.format else target.output_extension,
+        target,
+        target is not header.format,
         *picture.size,
         # Turned upright or not.
         is_whole=sorted(picture.size) == sorted(header.size),

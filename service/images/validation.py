@@ -5,8 +5,13 @@ too many. Knows bytes and numbers only: no pixels, no libraries.
 """
 
 import re
+from mmap import mmap
+from typing import TypeAlias
 
 from service.errors import CorruptImage
+
+FileBytes: TypeAlias = bytes | mmap
+"""A whole file, in this process's memory or in what it shares with another."""
 
 _MAX_SEGMENTS = 5_000
 """Of a JPEG; profiles and previews of 64 MiB take a thousand."""
@@ -31,11 +36,11 @@ _PNM_HEADER_BYTES = 4_096
 _GIF_EXTENSION, _GIF_IMAGE = 0x21, 0x2C
 
 
-def check_structure(data: bytes, *, all_frames: bool) -> None:
+def check_structure(data: FileBytes, *, all_frames: bool) -> None:
     """Raise CorruptImage if a PNG, GIF or PNM is made to waste time. See `check_jpeg` for a JPEG."""
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
         _check_chunks(data)
-    elif data.startswith((b"GIF87a", b"GIF89a")):
+    elif data[:6] in {b"GIF87a", b"GIF89a"}:
         _check_blocks(data, all_frames=all_frames)
     elif re.match(rb"P[1-6]\s", data):
         header = _PNM_HEADER.match(data[:_PNM_HEADER_BYTES])
@@ -45,7 +50,7 @@ def check_structure(data: bytes, *, all_frames: bool) -> None:
             raise CorruptImage("it cannot be decoded: comments between plain samples are made to waste time")
 
 
-def check_jpeg(data: bytes) -> float:
+def check_jpeg(data: FileBytes) -> float:
     """Return the samples per pixel that a JPEG's decoder holds until the last scan, whatever scale it decodes at.
 
     They are of all components together, so subsampling makes it less than their number; 0 if one scan has all of them.
@@ -86,7 +91,7 @@ def _samples_per_pixel(frame: bytes) -> float:
     return sum(h * v for h, v in factors) / (whole or 1)
 
 
-def _check_chunks(data: bytes) -> None:
+def _check_chunks(data: FileBytes) -> None:
     position, chunks = 8, 0
     while position + 8 <= len(data):
         position += 12 + int.from_bytes(data[position : position + 4])
@@ -95,7 +100,7 @@ def _check_chunks(data: bytes) -> None:
             raise CorruptImage(f"it cannot be decoded: a PNG of {chunks:,} tiny chunks is made to waste time")
 
 
-def _check_blocks(data: bytes, *, all_frames: bool) -> None:
+def _check_blocks(data: FileBytes, *, all_frames: bool) -> None:
     position, blocks, inside = 13 + _color_table_bytes(data[10:11]), 0, False
     while position < len(data):
         blocks += 1

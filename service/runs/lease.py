@@ -26,7 +26,8 @@ _PAUSES = (0, 0.5, 1, 2)
 def tries(wait: Callable[[float], object] = time.sleep) -> Iterator[None]:
     """Yield for each try to create an object whose name storage says is taken, although it may hold nothing."""
     for pause in _PAUSES:
-        wait(pause)
+        if pause:
+            wait(pause)
         yield
 
 

@@ -1,7 +1,7 @@
 """`POST /events`. Translates only: the envelope is read in `events`, and the image is made by `thumbnailer`."""
 
 import asyncio
-from asyncio import wrap_future
+from asyncio import Semaphore, wrap_future
 from collections.abc import Mapping
 from contextvars import copy_context
 from http import HTTPStatus
@@ -19,6 +19,7 @@ from service.events import IgnoredEvent, ObjectFinalized, decode, split_batch
 from service.outcome import Outcome, Result
 from service.runs.supervisor import settled
 from service.telemetry.metrics import Door
+from service.thumbnailer import SMALL_BYTES
 from service.web.answers import FOREIGN_PAGE, TOO_LARGE, ErrorAnswer, answer_error, try_again
 from service.web.body import read_body
 
@@ -87,6 +88,8 @@ class EventAnswer(BaseModel):
 
 def add_event_route(app: FastAPI, service: Service) -> None:
     """Serve `POST /events`."""
+    # What is small finds a place though many large ones came before.
+    large_places = Semaphore(max(1, service.settings.concurrency * 2 // 3))
 
     @app.post(
         "/events",
@@ -114,13 +117,15 @@ def add_event_route(app: FastAPI, service: Service) -> None:
         except UnusableEvent as error:
             return _rejected(service, error)
         if batch is None:
-            answer, failure = await _answer_event(service, request.headers, body)
+            answer, failure = await _answer_event(service, large_places, request.headers, body)
             if failure:
                 return await answer_error(request, failure, message="image failed", outcome=Result.FAILED)
             log.debug("event", **answer.model_dump(exclude_none=True))
             return answer
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_answer_event(service, headers, event)) for headers, event in batch]
+            tasks = [
+                group.create_task(_answer_event(service, large_places, headers, event)) for headers, event in batch
+            ]
         answers = [task.result() for task in tasks]
         for answer, failure in answers:
             log.log(WARNING if failure else DEBUG, "event of a batch", **answer.model_dump(exclude_none=True))
@@ -132,7 +137,7 @@ def add_event_route(app: FastAPI, service: Service) -> None:
 
 
 async def _answer_event(
-    service: Service, headers: Mapping[str, str], body: bytes
+    service: Service, large_places: Semaphore, headers: Mapping[str, str], body: bytes
 ) -> tuple[EventAnswer, RetryLater | None]:
     """Return the answer to one event, and if it failed the error, with which it is to be delivered again."""
     try:
@@ -146,7 +151,7 @@ async def _answer_event(
     bind_contextvars(source=str(event.location))
     ended, failure = Result.FAILED, None
     try:
-        outcome = await submit_event(service, event)
+        outcome = await submit_event(service, large_places, event)
         ended = outcome.result
     except RetryLater as error:
         outcome, failure = Outcome.failed(event.location, error), error
@@ -171,7 +176,7 @@ def _rejected(service: Service, error: UnusableEvent) -> EventAnswer:
     return EventAnswer(outcome=Result.REJECTED, code=error.code, reason=str(error))
 
 
-async def submit_event(service: Service, event: ObjectFinalized) -> Outcome:
+async def submit_event(service: Service, large_places: Semaphore, event: ObjectFinalized) -> Outcome:
     """Thumbnail the object of an event on the executor of all images.
 
     Raises:
@@ -180,17 +185,28 @@ async def submit_event(service: Service, event: ObjectFinalized) -> Outcome:
         RetryLater: see `Thumbnailer.process_event`.
     """
     ending = ShuttingDown("this instance is shutting down; another one takes the event when it is delivered again")
+    concurrency = service.settings.concurrency
+    overloaded = Overloaded(f"no place among {concurrency} images in flight for {_PLACE_WAIT_SECONDS} s")
+    is_large = event.resource is not None and event.resource.size > SMALL_BYTES
+    if is_large:
+        place = asyncio.ensure_future(large_places.acquire())
+        if not await settled(place, service, _PLACE_WAIT_SECONDS):
+            if not place.cancel():
+                large_places.release()
+            raise ending if service.stop.is_set() else overloaded
     if service.stop.is_set():
         raise ending
     future = service.executor.submit(copy_context().run, service.thumbnailer.process_event, event)
+    if is_large:
+        loop = asyncio.get_running_loop()
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(large_places.release))
     task = asyncio.ensure_future(wrap_future(future))
     if not await settled(task, service, _PLACE_WAIT_SECONDS):
         if service.stop.is_set():
             future.cancel()
             raise ending
         if future.cancel():
-            concurrency = service.settings.concurrency
-            raise Overloaded(f"no place among {concurrency} images in flight for {_PLACE_WAIT_SECONDS} s")
+            raise overloaded
         if not await settled(task, service):
             raise ending
     return await task

@@ -75,6 +75,7 @@ class Pages:
         self._store = service.store
         self._bucket = service.settings.destination_bucket
         self._settings = service.settings
+        self._decoders = service.decoders
         sizes = self._settings.thumbnail_sizes
         self._frame = {"width": max(box.width for box in sizes), "height": max(box.height for box in sizes)}
         self._static_files = VersionedStaticFiles(directory=STATIC)
@@ -129,6 +130,7 @@ class Pages:
             section="overview",
             input_folder=self._settings.input_folder,
             settings=setting_rows(self._settings),
+            decoders=self._decoders,
             runs=list_runs(self._store, self._bucket),
             max_runs=_OVERVIEW_RUNS,
             hours=newest_hours(self._store, self._bucket, _OVERVIEW_HOURS),

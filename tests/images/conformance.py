@@ -28,7 +28,7 @@ from PIL import Image
 from service.demo.photos import sample_files
 from service.errors import ImageRejected
 from service.images.spec import ThumbnailSpec
-from service.images.thumbnail import make_thumbnails
+from tests.support.assembly import decoders
 from tests.support.pictures import encoded, lying
 
 Pixels = NDArray[Any]
@@ -47,8 +47,8 @@ def unbounded(_: int) -> Iterator[None]:
 
 
 def ours(data: bytes, spec: ThumbnailSpec | None = None) -> bytes:
-    """The thumbnail that the service makes."""
-    (thumbnail,) = make_thumbnails(
+    """The thumbnail that the service makes, in a worker process: what it needs has to be there from its start."""
+    (thumbnail,) = decoders().make_thumbnails(
         data, [spec or ThumbnailSpec(quality=QUALITY)], max_pixels=MAX_PIXELS, reserve=unbounded
     )
     return thumbnail.data

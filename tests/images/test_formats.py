@@ -97,6 +97,6 @@ from tests.support.pictures import encoded
 for name in ("QOI", "JPEG2000"):
     data = encoded(Image.new("RGB", (300, 200), "red"), name)
     (made,) = make_thumbnails(data, [ThumbnailSpec()], max_pixels=10**6, reserve=lambda _: nullcontext())
-    print(name, made.content_type, made.new_extension or "kept", made.width, made.height)
+    print(name, made.format.media_type, made.new_extension or "kept", made.width, made.height)
 """
     assert run(program).splitlines() == ["QOI image/jpeg .jpg 100 67", "JPEG2000 image/jp2 kept 100 67"]

@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from service.errors import ImageRejected
-from service.images.spec import Box, OutputFormat, ThumbnailSpec
-from service.images.thumbnail import Thumbnail, make_thumbnails
+from service.images.spec import Box, OutputFormat, Thumbnail, ThumbnailSpec
+from service.images.thumbnail import make_thumbnails
 from tests.images.conformance import (
     bmp,
     cmyk_profile,

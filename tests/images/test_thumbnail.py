@@ -15,8 +15,8 @@ from PIL import ExifTags, Image, ImageCms, ImageSequence, PngImagePlugin, featur
 
 from service.errors import CorruptImage, InvalidValue, PictureTooLarge, UnsupportedFormat
 from service.images.decode import decode, read_header
-from service.images.spec import Box, OutputFormat, ThumbnailSpec
-from service.images.thumbnail import Thumbnail, make_thumbnails
+from service.images.spec import Box, OutputFormat, Thumbnail, ThumbnailSpec
+from service.images.thumbnail import make_thumbnails
 from tests.images.conformance import png_chunk
 from tests.support.pictures import QUADRANTS, encoded, jpeg, lying, opened, quadrants
 
@@ -119,7 +119,7 @@ def test_unreadable_exif_counts_as_upright(exif: bytes) -> None:
 def test_a_format_that_every_browser_shows_is_kept(image_format: str) -> None:
     thumbnail = made(encoded(quadrants(), image_format))
     assert opened(thumbnail.data).format == image_format
-    assert thumbnail.content_type == f"image/{image_format.lower()}"
+    assert thumbnail.format.media_type == f"image/{image_format.lower()}"
     assert thumbnail.new_extension == ""
     assert looks_like_quadrants(opened(thumbnail.data))
 
@@ -128,7 +128,7 @@ def test_a_format_that_every_browser_shows_is_kept(image_format: str) -> None:
 def test_any_other_format_becomes_jpeg_where_nothing_is_transparent(image_format: str) -> None:
     thumbnail = made(encoded(quadrants(), image_format))
     assert opened(thumbnail.data).format == "JPEG"
-    assert (thumbnail.content_type, thumbnail.new_extension) == ("image/jpeg", ".jpg")
+    assert (thumbnail.format.media_type, thumbnail.new_extension) == ("image/jpeg", ".jpg")
     assert looks_like_quadrants(opened(thumbnail.data))
 
 
@@ -144,7 +144,7 @@ def test_any_other_format_becomes_png_where_something_is_transparent() -> None:
 def test_a_format_can_be_asked_for(source: str, wanted: OutputFormat) -> None:
     thumbnail = made(encoded(quadrants(), source), ThumbnailSpec(format=wanted))
     assert opened(thumbnail.data).format == wanted.upper()
-    assert thumbnail.content_type == f"image/{wanted}"
+    assert thumbnail.format.media_type == f"image/{wanted}"
     assert bool(thumbnail.new_extension) == (wanted.upper() != source)
 
 
@@ -238,7 +238,7 @@ def test_an_iphone_photo_stands_upright(orientation: int) -> None:
     pillow_heif.from_pillow(picture).save(buffer, exif=exif, quality=90)
     thumbnail = made(buffer.getvalue(), ThumbnailSpec(Box(100, 40)))
     assert (thumbnail.width, thumbnail.height) == (80, 40)
-    assert (thumbnail.content_type, thumbnail.new_extension) == ("image/jpeg", ".jpg")
+    assert (thumbnail.format.media_type, thumbnail.new_extension) == ("image/jpeg", ".jpg")
     assert looks_like_quadrants(opened(thumbnail.data))
 
 
@@ -353,7 +353,7 @@ def test_a_png_animation_without_a_frame_is_refused() -> None:
 
 def test_frames_that_are_not_kept_do_not_count_as_pixels() -> None:
     data = animation("GIF", frames=12, size=1000)
-    assert made(data, ThumbnailSpec(format=OutputFormat.JPEG, animated=True)).content_type == "image/jpeg"
+    assert made(data, ThumbnailSpec(format=OutputFormat.JPEG, animated=True)).format.media_type == "image/jpeg"
     with pytest.raises(PictureTooLarge, match="12 frames"):
         made(data, ThumbnailSpec(animated=True))
 

@@ -473,7 +473,7 @@ def test_a_defect_is_counted_as_a_failure_and_its_text_stays_in_the_log(
     def broken(*_: object, **__: object) -> None:
         raise TypeError("secret")
 
-    monkeypatch.setattr("service.images.thumbnail.encode", broken)
+    monkeypatch.setattr("service.images.pool._thumbnails", broken)
     report = finished(make_task(store, executor))
     assert (report.failed, report.failures[0].code) == (1, "internal_error")
     assert "secret" not in report.failures[0].reason

@@ -1,11 +1,14 @@
 """The one place that assembles a service, and a task of a run, for tests that start no process."""
 
+import atexit
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from service.bootstrap import Service, build
+from service.images.pool import DecoderPool
 from service.naming import Hour
 from service.process import Stop
 from service.runs.report import Report, RunReport
@@ -17,6 +20,21 @@ from service.telemetry.metrics import Door, Metrics
 from service.thumbnailer import Thumbnailer
 
 HOUR = Hour("20251203T15Z")
+
+
+class SharedPool(DecoderPool):
+    """Worker processes that outlive the services that use them."""
+
+    def close(self) -> None:
+        pass
+
+
+@cache
+def decoders() -> DecoderPool:
+    """Return the worker processes that all tests of this process share."""
+    pool = SharedPool(2, 1024 * 1024 * 1024, 60)
+    atexit.register(DecoderPool.close, pool)
+    return pool
 
 
 def make_service(
@@ -33,7 +51,7 @@ def make_service(
         "max_image_pixels": 10_000_000,
         "memory_budget": 100_000_000,
     }
-    service = build(Settings.model_validate(defaults | settings), store, metrics=metrics)
+    service = build(Settings.model_validate(defaults | settings), store, metrics=metrics, decoders=decoders())
     return replace(service, executor=executor) if executor else service
 
 

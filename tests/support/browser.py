@@ -16,6 +16,7 @@ from service.bootstrap import Service, build
 from service.demo.network import free_port
 from service.settings import Settings
 from service.web.app import create_app
+from tests.support.assembly import decoders
 from tests.support.memory_store import MemoryStore
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
@@ -132,7 +133,7 @@ class Looked:
 @contextmanager
 def looking(store: MemoryStore, **settings: Any) -> Iterator[Looked]:  # noqa: ANN401 - whatever a setting is
     """Serve the application over a store in memory."""
-    service = build(Settings(**({"input_folder": "gs://photos/in"} | settings)), store)
+    service = build(Settings(**({"input_folder": "gs://photos/in"} | settings)), store, decoders=decoders())
     with serving(create_app(service)) as url:
         yield Looked(url, store, service)
     service.close()

@@ -81,7 +81,7 @@ class MemoryStore:
         return self._buckets[bucket][name]
 
     def names(self, bucket: str, prefix: str = "") -> list[str]:
-        return sorted(name for name in self._buckets[bucket] if name.startswith(prefix))
+        return sorted(name for name in list(self._buckets[bucket]) if name.startswith(prefix))
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -22,6 +22,7 @@ from service.naming import BOOKKEEPING_FOLDER
 from service.settings import Settings
 from service.storage.cloud import CloudStore
 from service.web.app import create_app
+from tests.support.assembly import decoders
 from tests.support.browser import serving
 from tests.support.eventarc import deliver
 from tests.support.pictures import encoded, opened
@@ -136,7 +137,7 @@ def world(emulator: str) -> Iterator[Callable[[], Case]]:
     numbers = itertools.count()
     with proxied(emulator) as proxy, pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
-        service = build(Settings(input_folder=f"gs://{bucket}/in"))
+        service = build(Settings(input_folder=f"gs://{bucket}/in"), decoders=decoders())
         url = stack.enter_context(serving(create_app(service)))
         client = stack.enter_context(local_client())
         client.base_url = httpx.URL(url)

@@ -24,6 +24,7 @@ from service.demo.network import local_client
 from service.demo.storage import make_bucket, storage_emulator, upload
 from service.settings import Settings
 from service.web.app import create_app
+from tests.support.assembly import decoders
 from tests.support.browser import BROWSER, Html, serving
 from tests.support.http_server import listening
 from tests.support.pictures import jpeg
@@ -45,7 +46,7 @@ def name_of(index: int) -> str:
 def looking_through(storage: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
     """Serve the application with the real client before a storage server; yield a client of it."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage)
-    service = build(Settings(input_folder="gs://photos/in"))
+    service = build(Settings(input_folder="gs://photos/in"), decoders=decoders())
     with serving(create_app(service)) as url, local_client(timeout=120) as client:
         client.base_url = httpx.URL(url)
         client.headers.update(BROWSER)

@@ -18,6 +18,7 @@ from service.job import run as run_job
 from service.runs.request import RunParameters, RunRequest
 from service.settings import Settings
 from tests.conftest import Serve
+from tests.support.assembly import decoders
 from tests.support.eventarc import deliver
 from tests.support.pictures import jpeg
 from tests.support.proxy import Fault, Proxy
@@ -107,7 +108,10 @@ class World:
 
     def job(self) -> bool:
         folder = f"gs://{self.bucket}/{self.folder}"
-        service = build(Settings.model_validate({"input_folder": folder, "cloud_run_execution": f"job-{self.number}"}))
+        service = build(
+            Settings.model_validate({"input_folder": folder, "cloud_run_execution": f"job-{self.number}"}),
+            decoders=decoders(),
+        )
         try:
             return asyncio.run(run_job(RunParameters.of(RunRequest(), service.settings), service)) == 0
         finally:

@@ -243,7 +243,7 @@ def test_a_defect_is_logged_with_its_trace_and_its_source_and_the_caller_learns_
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError(SECRET)
 
-    monkeypatch.setattr("service.images.thumbnail.encode", broken)
+    monkeypatch.setattr("service.images.pool._thumbnails", broken)
     client, _ = serve()
     answer = deliver(client, put("in/a.jpg", jpeg()), traceparent=f"00-{TRACE}-{SPAN}-01")
     assert answer.status_code == 500

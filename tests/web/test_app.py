@@ -798,7 +798,7 @@ class TestEvents:
         def broken(*_: object, **__: object) -> None:
             raise TypeError("secret")
 
-        monkeypatch.setattr("service.images.thumbnail.encode", broken)
+        monkeypatch.setattr("service.images.pool._thumbnails", broken)
         client, _ = serve()
         answer = deliver(client, put("in/a.jpg", SMALL))
         assert answer.status_code == 500

@@ -8,6 +8,7 @@ import json
 import socket
 import threading
 from asyncio import timeout
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -26,15 +27,19 @@ from service.runs.runner import Start, preflight, run_task
 from service.settings import Settings
 from service.storage.addresses import FolderLocation, ObjectLocation
 from service.storage.base import StoredObject
+from service.thumbnailer import SMALL_BYTES
 from service.web.app import create_app
 from tests.conftest import Put, Serve
+from tests.support.assembly import decoders
 from tests.support.eventarc import deliver
 from tests.support.memory_store import MemoryStore
-from tests.support.pictures import jpeg
+from tests.support.pictures import encoded, jpeg, quadrants
 from tests.support.proxy import Proxy
 from tests.support.waiting import until
 
 SMALL = jpeg(16, 12)
+LARGE = encoded(quadrants(2000, 1600), "PNG")
+"""Decoding it takes more memory than a worker has without asking."""
 PLACES = 3
 WAIT_SECONDS = 30
 """For what comes at once unless something is wrong."""
@@ -271,19 +276,56 @@ class TestOpenRuns:
         until(lambda: runs.at_it == 0)
 
 
+class TestSmallAmongLarge:
+    def test_a_small_image_waits_for_one_large_image_and_not_for_sixty(
+        self, serve: Serve, put: Put, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client, service = serve(concurrency=9)
+        decoders, permits, lock = service.decoders, threading.Semaphore(0), threading.Lock()
+        original, begun, ended = decoders.make_thumbnails, Counter[str](), Counter[str]()
+
+        def stepwise(data: bytes, *args: Any, **more: Any) -> Any:  # noqa: ANN401 - the pool's own
+            kind = "large" if len(data) > SMALL_BYTES else "small"
+            with lock:
+                begun[kind] += 1
+            if kind == "large":
+                assert permits.acquire(timeout=2 * WAIT_SECONDS)
+            try:
+                return original(data, *args, **more)
+            finally:
+                with lock:
+                    ended[kind] += 1
+
+        monkeypatch.setattr(decoders, "make_thumbnails", stepwise)
+        large = [put(f"in/{number}.jpg", SMALL + bytes(SMALL_BYTES)) for number in range(60)]
+        small = put("in/small.jpg", SMALL)
+        with ThreadPoolExecutor(61) as threads:
+            try:
+                waiting = [threads.submit(deliver, client, resource) for resource in large]
+                until(lambda: begun["large"] == decoders.workers and service.thumbnailer._processors.waiting == 4)
+                answer = threads.submit(deliver, client, small)
+                until(lambda: service.thumbnailer._processors.waiting == 5)
+                permits.release()
+                assert answer.result(WAIT_SECONDS).json()["outcome"] == "created"
+                assert (ended["large"], ended["small"]) == (1, 1)
+            finally:
+                permits.release(len(large))
+            assert {future.result(WAIT_SECONDS).json()["outcome"] for future in waiting} == {"created"}
+
+
 class TestMemory:
     @pytest.fixture(autouse=True)
     def impatience(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("service.memory.PATIENCE_SECONDS", 0.1)
+        monkeypatch.setattr("service.memory.PATIENCE_SECONDS", 0.5)
 
     @pytest.mark.parametrize(
         ("budget", "reads", "missing"),
-        [("_sources", 0, "memory"), ("_decoding", 1, "memory"), ("_decoders", 1, "processors")],
+        [("_sources", 0, "memory"), ("_decoding", 1, "memory"), ("_processors", 1, "processors")],
     )
     def test_an_event_that_gets_no_memory_or_processor_is_told_when_to_come_again(
         self, serve: Serve, put: Put, proxy: Proxy, budget: str, reads: int, missing: str
     ) -> None:
-        resource = put("in/a.jpg", SMALL)
+        resource = put("in/a.jpg", LARGE)
         client, service = serve()
         memory = getattr(service.thumbnailer, budget)
         with memory.reserve(memory.total):
@@ -295,12 +337,12 @@ class TestMemory:
         assert (proxy.requests["read"], proxy.requests["write"]) == (reads, 0)
         assert deliver(client, resource).json()["outcome"] == "created"
 
-    @pytest.mark.parametrize("budget", ["_sources", "_decoding", "_decoders"])
+    @pytest.mark.parametrize("budget", ["_sources", "_decoding", "_processors"])
     def test_a_run_whose_images_get_no_memory_says_so_and_its_retry_makes_them(
         self, serve: Serve, put: Put, budget: str
     ) -> None:
         for index in range(3):
-            put(f"in/{index}.jpg", SMALL)
+            put(f"in/{index}.jpg", LARGE)
         client, service = serve()
         memory = getattr(service.thumbnailer, budget)
         with memory.reserve(memory.total):
@@ -379,7 +421,9 @@ class TestTheEndOfTheProcess:
         assert gate.calls == 2
 
     def test_the_process_ends_though_as_many_runs_hang_as_may_be_open(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        service = build(Settings(input_folder="gs://photos/in"), MemoryStore("photos"), shutdown=HASTE)
+        service = build(
+            Settings(input_folder="gs://photos/in"), MemoryStore("photos"), shutdown=HASTE, decoders=decoders()
+        )
         gate = Gate(service, monkeypatch, "list")
         hours = HOURS[:MAX_OPEN_RUNS]
 

@@ -187,6 +187,13 @@ class TestOverview:
         assert looked.store.calls["list"] <= 6
         assert set(looked.store.calls) == {"bookkeeping list", "list"}
 
+    def test_says_whether_decoders_are_confined(self, looked: Looked, monkeypatch: pytest.MonkeyPatch) -> None:
+        (section,) = [one.text for one in looked.page("/").html.all("section") if "Decoders" in one.text]
+        assert "2 processes without credentials" in " ".join(section.split())
+        monkeypatch.setattr(looked.service.decoders, "unfiltered", "prctl(22) failed: Invalid argument")
+        (section,) = [one.text for one in looked.page("/").html.all("section") if "Decoders" in one.text]
+        assert "prctl(22) failed: Invalid argument" in section
+
     def test_its_commands_are_for_a_shell_whatever_the_folder_is_called(self) -> None:
         with looking(MemoryStore("photos"), input_folder='gs://photos/o\'hara "&" <sons>') as other:
             events = next(one.text for one in other.page("/").html.all("pre") if "/events" in one.text)
