@@ -36,7 +36,7 @@ Pixels = NDArray[Any]
 
 BOX = 100
 MAX_PIXELS = 100_000_000
-QUALITY = 95
+QUALITY = 98
 """At which thumbnails are compared, so that the picture is judged, and not what any lossy format does to it."""
 
 
