@@ -33,8 +33,7 @@ class Preview:
         """Return the picture; None if it is damaged."""
         with suppress(ImageRejected), reading():
             picture: Image.Image = self._item.to_pillow()
-            if picture.size == self.header.size:
-                return picture
+            return picture if picture.size == self.header.size else None
         return None
 
 
