@@ -19,6 +19,8 @@ GENERATION_KEY = "thumbnail-source-generation"
 SPEC_KEY = "thumbnail-spec"
 SIZE_KEY = "thumbnail-size"
 """Its pixels, such as `100x75`."""
+PREVIEW_KEY = "thumbnail-from-preview"
+"""There if it was made from the preview inside of its source."""
 WRITE_KEY = "thumbnail-write"
 """A number of its own for each write: the writer knows its thumbnail by it if the answer was lost."""
 

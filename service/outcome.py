@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Self
 
 from service.errors import ServiceError
-from service.naming import SIZE_KEY, number_in
+from service.naming import PREVIEW_KEY, SIZE_KEY, number_in
 from service.storage.addresses import ObjectLocation
 from service.storage.base import StoredObject
 
@@ -31,6 +31,8 @@ class StoredThumbnail:
     height: int
     renamed: bool = False
     """Made under a name with a suffix, because another source holds the plain one."""
+    from_preview: bool = False
+    """Made from the preview inside of its source."""
 
     def __str__(self) -> str:
         return str(self.location)
@@ -39,7 +41,13 @@ class StoredThumbnail:
     def of(cls, stored: StoredObject) -> Self:
         """Read what a thumbnail's metadata says; its width and height are 0 if they say nothing."""
         width, _, height = stored.metadata.get(SIZE_KEY, "").partition("x")
-        return cls(stored.location, stored.size, number_in(width) or 0, number_in(height) or 0)
+        return cls(
+            stored.location,
+            stored.size,
+            number_in(width) or 0,
+            number_in(height) or 0,
+            from_preview=PREVIEW_KEY in stored.metadata,
+        )
 
 
 @dataclass(frozen=True, slots=True)

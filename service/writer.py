@@ -13,6 +13,7 @@ from service.errors import NameTaken, NoFreeName, ObjectNotFound, PermissionMiss
 from service.images.spec import Thumbnail
 from service.naming import (
     GENERATION_KEY,
+    PREVIEW_KEY,
     SIZE_KEY,
     SOURCE_KEY,
     SPEC_KEY,
@@ -79,7 +80,14 @@ class ThumbnailWriter:
             else:
                 write = self._write(source, target, picture, overwrite=overwrite)
             if write is not _Write.NAME_TAKEN:
-                stored = StoredThumbnail(target, len(picture.data), picture.width, picture.height, renamed=distinct)
+                stored = StoredThumbnail(
+                    target,
+                    len(picture.data),
+                    picture.width,
+                    picture.height,
+                    renamed=distinct,
+                    from_preview=picture.from_preview,
+                )
                 return Placed(stored, stored.size if write is _Write.WRITTEN else 0)
         raise NoFreeName(f"{target} and the plain name are both held by objects of other sources; move them away")
 
@@ -147,6 +155,7 @@ class ThumbnailWriter:
                 SPEC_KEY: str(picture.spec),
                 SIZE_KEY: f"{picture.width}x{picture.height}",
                 WRITE_KEY: write_id,
+                **({PREVIEW_KEY: "true"} if picture.from_preview else {}),
             },
             if_generation=if_generation,
         )

@@ -16,6 +16,7 @@ from PIL import ExifTags, Image
 
 from service.errors import Overloaded
 from service.memory import Budget, count_processors, count_workers, decoding_budget, memory_limit
+from tests.support.heic import heic
 from tests.support.pictures import encoded
 from tests.support.waiting import until
 
@@ -376,6 +377,7 @@ PICTURES: dict[str, Callable[[], bytes]] = {
         picture("RGB"), "TIFF", compression="tiff_adobe_deflate", strip_size=SIZE[0] * SIZE[1] * 3
     ),
     "AVIF": lambda: encoded(picture("RGBA"), "AVIF", speed=10),
+    "HEIC with a preview": lambda: heic(picture("RGB"), thumbnails=[400]),
     "JPEG 2000": lambda: encoded(picture("RGBA"), "JPEG2000"),
     "BMP": lambda: encoded(picture("RGB"), "BMP"),
 }

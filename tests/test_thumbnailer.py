@@ -8,6 +8,7 @@ from service.outcome import Result, StoredThumbnail
 from service.storage.addresses import ObjectLocation
 from service.storage.base import StoredObject
 from tests.support.assembly import HOUR, make_thumbnailer
+from tests.support.heic import heic
 from tests.support.memory_store import MemoryStore
 from tests.support.pictures import encoded, jpeg, opened, quadrants
 
@@ -40,6 +41,13 @@ def test_one_image_costs_one_read_and_one_write(store: MemoryStore) -> None:
     assert held.cache_control == "max-age=60"
     assert opened(held.data).size == (100, 75)
     assert (outcome.bytes_read, outcome.bytes_written) == (found.size, len(held.data))
+
+
+def test_the_metadata_says_that_a_thumbnail_was_made_from_a_preview(store: MemoryStore) -> None:
+    found = store.put("gs://photos/in/x.heic", heic(quadrants(600, 400), thumbnails=[300]), "image/heic")
+    (thumbnail,) = make_thumbnailer(store).process(found, HOUR).thumbnails
+    assert thumbnail.from_preview
+    assert store.held(str(thumbnail)).described.metadata["thumbnail-from-preview"] == "true"
 
 
 def test_several_sizes_are_made_of_one_read(store: MemoryStore) -> None:

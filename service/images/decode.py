@@ -283,7 +283,7 @@ def decode(header: Header, at_least: tuple[int, int], reading: Reading, *, all_f
                     raise
                 return
             if header.format is JPEG:
-                # Of a HEIC, this would choose the preview inside of it, which may be of another picture.
+                # Of a HEIC, this would choose a preview, which `find_preview` does.
                 picture.draft(None, at_least)
             if isinstance(picture, TiffImageFile):
                 _widen_planes(picture)

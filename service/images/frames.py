@@ -2,7 +2,7 @@
 
     request    specs, max_pixels; the bytes of an image file
     answer     thumbnails, and their bytes; or code and reason; or the traceback of a defect
-    in between reserve, the memory that decoding takes; answered with granted
+    in between reserve, the memory that decoding takes in place of any before; answered with granted
 
 Once it is ready, a worker says what it can read.
 """

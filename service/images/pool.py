@@ -44,6 +44,8 @@ _KEPT_SOURCE_BYTES = 8 * 1024 * 1024
 _MOST_FIELDS_BYTES = 1024 * 1024
 _MOST_PAYLOAD_BYTES = 64 * 1024 * 1024
 _LONGEST_REASON = 1000
+_MOST_RESERVATIONS = 2
+"""For one image: for its preview, and for itself if that is damaged."""
 _INHERITED = ("PYTHONPATH", "LD_LIBRARY_PATH")
 """Environment that an interpreter may need to find its modules. A worker gets no other."""
 _REJECTIONS: dict[str, type[ImageRejected]] = {
@@ -63,6 +65,7 @@ class _Made(BaseModel):
     width: int = Field(gt=0)
     height: int = Field(gt=0)
     is_whole: bool
+    from_preview: bool
     bytes: int = Field(gt=0)
 
 
@@ -263,7 +266,11 @@ class DecoderPool:
             try:
                 worker.send_file(request, data)
                 answer, payload = worker.receive(self._deadline())
-                if answer.reserve is not None:
+                for _ in range(_MOST_RESERVATIONS):
+                    if answer.reserve is None:
+                        break
+                    # None is held by an image that waits for another.
+                    held.close()
                     try:
                         held.enter_context(reserve(answer.reserve))
                     except (ImageRejected, RetryLater):
@@ -371,6 +378,8 @@ def _thumbnails(made: Sequence[_Made], payload: bytes, specs: Sequence[Thumbnail
         if not row or not row.output_extension or each.width > spec.box.width or each.height > spec.box.height:
             raise _Ended("answered with other thumbnails than were asked for")
         data = payload[start : start + each.bytes]
-        thumbnails.append(Thumbnail(spec, data, row, each.is_converted, each.width, each.height, each.is_whole))
+        thumbnails.append(
+            Thumbnail(spec, data, row, each.is_converted, each.width, each.height, each.is_whole, each.from_preview)
+        )
         start += each.bytes
     return thumbnails

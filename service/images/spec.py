@@ -80,6 +80,8 @@ class Thumbnail:
     height: int
     is_whole: bool
     """True if it has as many pixels as its source, which was no larger."""
+    from_preview: bool
+    """True if it was made from the preview inside of its source."""
 
     @property
     def new_extension(self) -> str:

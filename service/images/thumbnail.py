@@ -1,7 +1,8 @@
 """Image bytes in, thumbnail bytes out. Knows nothing of storage.
 
-All that can be done before the pixels are decoded is done before: a picture is refused by the size in its header, and
-a JPEG is decoded at a fraction of its size. Turning upright and converting colors come last, when the picture is small.
+All that can be done before the pixels are decoded is done before: a picture is refused by the size in its header, a
+JPEG is decoded at a fraction of its size, and of a HEIC its preview if that is a copy. Turning upright and converting
+colors come last, when the picture is small.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from service.images.decode import Header, decode, pillow_errors_as_rejections, r
 from service.images.encode import count_plays, encode, encode_animation
 from service.images.footprint import estimate_memory
 from service.images.formats import FORMATS, GIF, JPEG, PNG, Format
+from service.images.preview import find_preview
 from service.images.resize import REDUCING_GAP, ReducedPicture, reduce_picture
 from service.images.spec import OutputFormat, Thumbnail, ThumbnailSpec
 from service.images.validation import FileBytes
@@ -53,6 +55,11 @@ def make_thumbnails(
     sizes = _sizes(header, header.orientation or 1, specs)
     at_least = _decoding_size(sizes)
     targets = {_output_format(header.format, spec, has_alpha=True) for spec in specs}
+    if preview := find_preview(header, at_least, reading):
+        with reserve(estimate_memory(preview.header, at_least, targets, 0)):
+            copy = preview.decode(reading)
+            if copy is not None:
+                return _make_stills(header, specs, copy, from_preview=True)
     # An animation's thumbnails are all held until they are encoded together.
     frame_pixels = count * sum(width * height for width, height in sizes) if count > 1 else 0
     with reserve(estimate_memory(header, at_least, targets, frame_pixels)):
@@ -60,17 +67,7 @@ def make_thumbnails(
         if count > 1:
             return _make_animations(header, specs, frames)
         (picture,) = frames
-        orientation = header.orientation or read_orientation(picture)
-        sizes = _sizes(header, orientation, specs)
-        was_palette = picture.mode in {"P", "PA"}
-        reduced = reduce_picture(picture, header, _decoding_size(sizes))
-        if reduced.picture is not picture:
-            # Several times the size of all that follows.
-            picture.close()
-        return [
-            _encode(header, spec, [_finish(reduced, size, header, orientation)], [], was_palette=was_palette)
-            for spec, size in zip(specs, sizes, strict=True)
-        ]
+        return _make_stills(header, specs, picture, from_preview=False)
 
 
 def _sizes(header: Header, orientation: int, specs: Sequence[ThumbnailSpec]) -> list[tuple[int, int]]:
@@ -114,6 +111,29 @@ def _finish(reduced: ReducedPicture, size: tuple[int, int], header: Header, orie
     return picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
 
 
+def _make_stills(
+    header: Header, specs: Sequence[ThumbnailSpec], picture: Image.Image, *, from_preview: bool
+) -> list[Thumbnail]:
+    orientation = header.orientation or read_orientation(picture)
+    sizes = _sizes(header, orientation, specs)
+    was_palette = picture.mode in {"P", "PA"}
+    reduced = reduce_picture(picture, header, _decoding_size(sizes))
+    if reduced.picture is not picture:
+        # Several times the size of all that follows.
+        picture.close()
+    return [
+        _encode(
+            header,
+            spec,
+            [_finish(reduced, size, header, orientation)],
+            [],
+            was_palette=was_palette,
+            from_preview=from_preview,
+        )
+        for spec, size in zip(specs, sizes, strict=True)
+    ]
+
+
 def _make_animations(header: Header, specs: Sequence[ThumbnailSpec], frames: Iterator[Image.Image]) -> list[Thumbnail]:
     orientation = header.orientation or read_orientation(header.picture)
     sizes = _sizes(header, orientation, specs)
@@ -125,13 +145,19 @@ def _make_animations(header: Header, specs: Sequence[ThumbnailSpec], frames: Ite
         for finished, size in zip(pictures, sizes, strict=True):
             finished.append(_finish(reduced, size, header, orientation))
     return [
-        _encode(header, spec, finished, durations, was_palette=header.format is GIF)
+        _encode(header, spec, finished, durations, was_palette=header.format is GIF, from_preview=False)
         for spec, finished in zip(specs, pictures, strict=True)
     ]
 
 
 def _encode(
-    header: Header, spec: ThumbnailSpec, pictures: Sequence[Image.Image], durations: Sequence[int], *, was_palette: bool
+    header: Header,
+    spec: ThumbnailSpec,
+    pictures: Sequence[Image.Image],
+    durations: Sequence[int],
+    *,
+    was_palette: bool,
+    from_preview: bool,
 ) -> Thumbnail:
     """Encode all pictures as an animation if the spec keeps it, else the first alone."""
     picture = pictures[0]
@@ -149,4 +175,5 @@ def _encode(
         *picture.size,
         # Turned upright or not.
         is_whole=sorted(picture.size) == sorted(header.size),
+        from_preview=from_preview,
     )

@@ -95,6 +95,7 @@ class _Worker:
                     "width": each.width,
                     "height": each.height,
                     "is_whole": each.is_whole,
+                    "from_preview": each.from_preview,
                     "bytes": len(each.data),
                 }
                 for each in made

@@ -23,12 +23,13 @@ import numpy as np
 import pillow_heif
 import pyvips  # type: ignore[import-untyped]
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from service.demo.photos import sample_files
 from service.errors import ImageRejected
 from service.images.spec import ThumbnailSpec
 from tests.support.assembly import decoders
+from tests.support.heic import heic
 from tests.support.pictures import encoded, lying
 
 Pixels = NDArray[Any]
@@ -602,6 +603,8 @@ def _layouts() -> Iterator[Case]:
         lambda: encoded(pillow(photo()), "TIFF", save_all=True, append_images=[Image.new("RGB", (90, 90), "red")]),
     )
     yield case("BMP upside down", lambda: _upside_down_bmp(photo()), photo)
+    yield case("HEIC with a preview", partial(_heic_with_preview, (300, 202)), photo)
+    yield case("HEIC with a padded preview", partial(_heic_with_preview, (320, 240)), photo)
     yield case("JPEG 2000 in tiles", partial(_saved, "JPEG2000", photo, tile_size=(128, 128)), photo)
     yield case("JPEG 2000 lossy", partial(_saved, "JPEG2000", photo, irreversible=True, quality_layers=[20]), photo)
     yield case(
@@ -609,6 +612,11 @@ def _layouts() -> Iterator[Case]:
     )
     yield case("ICO with PNG inside", lambda: encoded(_icon(), "ICO", sizes=[(200, 200)]), _icon_pixels)
     yield case("ICO of several sizes", lambda: encoded(_icon(), "ICO", sizes=[(16, 16), (200, 200)]), _icon_pixels)
+
+
+def _heic_with_preview(size: tuple[int, int]) -> bytes:
+    picture = pillow(photo())
+    return heic(picture, ImageOps.pad(picture, size))
 
 
 def _noise(length: int) -> bytes:

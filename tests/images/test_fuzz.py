@@ -38,6 +38,7 @@ from tests.images.conformance import (
     unbounded,
     ycck,
 )
+from tests.support.heic import heic
 from tests.support.memory_use import MEBIBYTE, peak_memory
 from tests.support.pictures import encoded, lying, opened, quadrants
 
@@ -103,6 +104,7 @@ def seeds() -> dict[str, bytes]:
         "WebP animated": encoded(alpha, "WEBP", **many),
         "AVIF": encoded(alpha, "AVIF", exif=exif),
         "HEIC": _heic(),
+        "HEIC with a preview": heic(picture.resize((320, 240)), thumbnails=[200]),
         "TIFF": encoded(picture, "TIFF", exif=exif, icc_profile=display_p3()),
         "TIFF LZW": encoded(alpha, "TIFF", compression="tiff_lzw"),
         "TIFF deflate": encoded(picture, "TIFF", compression="tiff_adobe_deflate"),

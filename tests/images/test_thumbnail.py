@@ -4,7 +4,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 
 import pillow_heif
@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, ImageSequence, PngImagePlugin, features
 
 from service.errors import CorruptImage, InvalidValue, PictureTooLarge, UnsupportedFormat
-from service.images.decode import decode, read_header
 from service.images.spec import Box, OutputFormat, Thumbnail, ThumbnailSpec
 from service.images.thumbnail import make_thumbnails
 from tests.images.conformance import png_chunk
@@ -240,17 +239,6 @@ def test_an_iphone_photo_stands_upright(orientation: int) -> None:
     assert (thumbnail.width, thumbnail.height) == (80, 40)
     assert (thumbnail.format.media_type, thumbnail.new_extension) == ("image/jpeg", ".jpg")
     assert looks_like_quadrants(opened(thumbnail.data))
-
-
-def test_an_iphone_photo_is_itself_what_is_shown_and_not_the_preview_inside_of_it() -> None:
-    """A preview may be stale, and what an editor has cut off may be on it."""
-    photo = pillow_heif.from_pillow(quadrants(1200, 800))
-    photo.info["thumbnails"] = [400]
-    buffer = io.BytesIO()
-    photo.save(buffer, quality=90)
-    header = read_header(buffer.getvalue(), 10_000_000, all_frames=False)
-    (decoded,) = decode(header, (200, 200), nullcontext, all_frames=False)
-    assert decoded.size == (1200, 800)
 
 
 def test_without_the_extra_an_iphone_photo_is_refused_with_its_name() -> None:

@@ -18,8 +18,9 @@ from service.runs.request import RunRequest
 from service.runs.status import run_status
 from service.storage.addresses import FolderLocation, ObjectLocation
 from tests.support.assembly import Task, finished, make_task
+from tests.support.heic import heic
 from tests.support.memory_store import MemoryStore, create_only
-from tests.support.pictures import jpeg
+from tests.support.pictures import jpeg, quadrants
 
 PAGE = (Path(__file__).resolve().parents[2] / ".readme" / "runs.md").read_text()
 SMALL, WIDE = jpeg(16, 12), jpeg(400, 300)
@@ -33,6 +34,7 @@ FIELDS = [
     "width",
     "height",
     "thumbnail_bytes",
+    "from_preview",
     "code",
     "reason",
 ]
@@ -101,6 +103,7 @@ def test_a_manifest_has_a_line_for_each_thumbnail_and_each_image_without_one(
             "width": 100,
             "height": 75,
             "thumbnail_bytes": thumbnail.size,
+            "from_preview": False,
             "code": None,
             "reason": None,
         },
@@ -114,7 +117,7 @@ def test_a_manifest_has_a_line_for_each_thumbnail_and_each_image_without_one(
 
 
 def rejected(generation: int, size: int, line: Line) -> Line:
-    nothing = dict.fromkeys(("thumbnail", "width", "height", "thumbnail_bytes"))
+    nothing = dict.fromkeys(("thumbnail", "width", "height", "thumbnail_bytes", "from_preview"))
     told = {key: line[key] for key in ("source", "code", "reason")}
     return told | nothing | {"generation": generation, "bytes": size, "outcome": "rejected"}
 
@@ -147,6 +150,22 @@ def test_a_thumbnail_that_does_not_say_its_size_has_none_in_its_line(
     (line,) = lines(store)
     assert (line["outcome"], line["width"], line["height"]) == ("skipped", None, None)
     assert line["thumbnail_bytes"] == len(held.data)
+
+
+@pytest.mark.parametrize("outcome", ["created", "skipped"])
+def test_a_line_says_if_its_thumbnail_was_made_from_the_preview_inside_of_the_photo(
+    store: MemoryStore, executor: ThreadPoolExecutor, outcome: str
+) -> None:
+    store.put("gs://photos/in/with.heic", heic(quadrants(600, 400), thumbnails=[300]), "image/heic")
+    store.put("gs://photos/in/without.heic", heic(quadrants(600, 400)), "image/heic")
+    if outcome == "skipped":
+        finished(task(store, executor, run_id="before"))
+    finished(task(store, executor))
+    shown = [(line["source"], line["outcome"], line["from_preview"]) for line in lines(store)]
+    assert sorted(shown) == [
+        ("gs://photos/in/with.heic", outcome, True),
+        ("gs://photos/in/without.heic", outcome, False),
+    ]
 
 
 def test_with_several_sizes_each_thumbnail_has_a_line_and_an_image_without_one_has_one(
@@ -420,4 +439,5 @@ class TestThePage:
             name: str(kind) for name, kind, *_ in answer("DESCRIBE SELECT * FROM read_json('manifest/*.jsonl.gz')")
         }
         numbers = {"generation", "bytes", "width", "height", "thumbnail_bytes"}
-        assert types == {field: "BIGINT" if field in numbers else "VARCHAR" for field in FIELDS}
+        kinds = dict.fromkeys(FIELDS, "VARCHAR") | dict.fromkeys(numbers, "BIGINT") | {"from_preview": "BOOLEAN"}
+        assert types == kinds

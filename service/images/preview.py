@@ -1,0 +1,82 @@
+"""The preview inside of a HEIC, which is decoded in place of the photo if it is a small copy of it.
+
+All that is compared stands in the headers of both. What the preview shows is not looked at.
+"""
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+from PIL import Image
+
+from service.errors import ImageRejected
+from service.images.decode import Header, Reading
+from service.images.formats import HEIF
+
+_BITS = 8
+_ROUNDING = 2
+"""Pixels by which the shorter side of a preview may miss the photo's shape: encoders round to even numbers."""
+_PADDING = 64
+"""Least columns or rows that a crop removes; fewer, at the right and the bottom, fill up the encoder's last block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A preview that shows what the photo shows, as far as the headers tell."""
+
+    header: Header
+    """That of the file, with the size of the preview."""
+    _item: Any
+
+    def decode(self, reading: Reading) -> Image.Image | None:
+        """Return the picture; None if it is damaged."""
+        with suppress(ImageRejected), reading():
+            picture: Image.Image = self._item.to_pillow()
+            return picture if picture.size == self.header.size else None
+        return None
+
+
+def find_preview(header: Header, at_least: tuple[int, int], reading: Reading) -> Preview | None:
+    """Return the smallest preview that is no smaller than asked, and a copy of the photo; None if there is none."""
+    if header.format is not HEIF:
+        return None
+    # pillow-heif's own choice, `draft`, decodes at once and asks less.
+    photo = header.picture._heif_file[header.picture.tell()]  # type: ignore[attr-defined]  # noqa: SLF001
+    copies = []
+    for index in range(len(photo.info["thumbnails"])):
+        with suppress(ImageRejected), reading():
+            item = photo.get_thumbnail(index)
+            if item.size[0] >= at_least[0] and item.size[1] >= at_least[1] and _is_copy(item, photo):
+                copies.append(item)
+    smallest = min(copies, key=lambda item: prod(item.size), default=None)
+    if smallest is None:
+        return None
+    return Preview(replace(header, size=smallest.size, most_pixels=prod(smallest.size)), smallest)
+
+
+def _is_copy(preview: Any, photo: Any) -> bool:  # noqa: ANN401 - pillow-heif's
+    width, height = photo.size
+    is_smaller = prod(preview.size) < width * height
+    has_shape = abs(preview.size[0] * height - preview.size[1] * width) < _ROUNDING * max(width, height)
+    has_samples = preview.mode == photo.mode and preview.info["bit_depth"] == photo.info["bit_depth"] == _BITS
+    # Upright sizes do not tell a picture that stands on its head.
+    is_upright = _turns(preview) == _turns(photo) and not _is_cropped(preview) and not _is_cropped(photo)
+    # To a preview without a profile, the photo's is applied.
+    has_colors = _profile(preview) is None or _profile(preview) == _profile(photo)
+    return is_smaller and has_shape and has_samples and is_upright and has_colors
+
+
+def _turns(item: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401
+    """Return the rotation and the mirroring (ISO 23008-12, 6.5.10 and 6.5.12); a rotation by nothing is none."""
+    return [each for each in item._c_image.transformations if each[0] != "clap" and each != ("irot", 0)]  # noqa: SLF001
+
+
+def _is_cropped(item: Any) -> bool:  # noqa: ANN401
+    """Return True if the file crops (ISO 23008-12, 6.5.9) more than the padding of the encoder."""
+    crops = (each[1:5] for each in item._c_image.transformations if each[0] == "clap")  # noqa: SLF001
+    return any(left or top or max(right, bottom) >= _PADDING for left, top, right, bottom in crops)
+
+
+def _profile(item: Any) -> Any:  # noqa: ANN401
+    return item.info.get("icc_profile") or item.info.get("nclx_profile")
