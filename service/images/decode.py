@@ -23,7 +23,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from service.errors import CorruptImage, PictureTooLarge, UnsupportedFormat
 from service.images.formats import BMP, FORMATS, GIF, HEIF, ICO, JPEG, JPEG2000, PNG, WEBP, Format, looks_like_image
 from service.images.kinds import kind_never_read, kind_refused
-from service.images.validation import FileBytes, check_jpeg, check_structure, sound_parts
+from service.images.validation import FileBytes, check_jpeg, check_structure, ends_early, sound_parts, whole_segments
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -56,6 +56,7 @@ _RAW_PROFILE = "Raw profile type exif"
 _COLOR_BOX = re.compile(rb"(.{4})colr(.)..", re.DOTALL)
 _ICC_METHOD = b"\2"
 _ORIENTATIONS = range(1, 9)
+_END_OF_JPEG = b"\xff\xd9"
 _BMP_V5_BYTES = 124
 _PROFILE_EMBEDDED = int.from_bytes(b"MBED")
 _SEPARATE_PLANES = 2
@@ -163,12 +164,18 @@ class Header:
     buffered_samples: float
     """Samples per pixel of a JPEG that are held until its last scan."""
     tiff: TiffLayout
+    ends_early: bool
+    """True for a file without an end; of stills that is asked only if damaged pictures are shown."""
+    is_cut: bool
+    """True for a JPEG, PNG or GIF that ends too early, if that which is there is to be shown."""
     most_pixels: int
     """Pixels of the picture, or of a larger one inside of it that may be decoded in its place."""
 
 
-def read_header(data: FileBytes, max_pixels: int, *, all_frames: bool) -> Header:
+def read_header(data: FileBytes, max_pixels: int, *, all_frames: bool, shows_damaged: bool = False) -> Header:
     """Read what a file says of itself; to be called under `pillow_errors_as_rejections`.
+
+    If `shows_damaged`, a JPEG that ends too early is read as if it ended there.
 
     Raise PictureTooLarge if its decoder would take far too long, CorruptImage if it asks for unreasonable work.
     """
@@ -180,7 +187,9 @@ def read_header(data: FileBytes, max_pixels: int, *, all_frames: bool) -> Header
     Image.MAX_IMAGE_PIXELS = max_pixels / 2  # type: ignore[assignment]  # Pillow compares it only, and a half is exact
     PngImagePlugin.MAX_TEXT_CHUNK = _MAX_TEXT_CHUNK
     PngImagePlugin.MAX_TEXT_MEMORY = 2 * _MAX_TEXT_CHUNK
-    picture = _open(data)
+    is_early = (shows_damaged or all_frames) and ends_early(data, all_frames=all_frames)
+    is_cut = shows_damaged and is_early
+    picture = open_image(data, is_cut=is_cut)
     _check_decoder_speed(picture, len(data))
     if picture.format == PNG.name and not picture.tile:
         raise CorruptImage("it cannot be decoded: it has no picture data")
@@ -199,14 +208,19 @@ def read_header(data: FileBytes, max_pixels: int, *, all_frames: bool) -> Header
         sample_bits=int(str(picture.tile[0].args).partition(";")[2].rstrip("B") or 8) if image_format is PNG else 8,
         buffered_samples=buffered_samples,
         tiff=_read_tiff_layout(picture) if isinstance(picture, TiffImageFile) else TiffLayout(),
+        ends_early=is_early,
+        is_cut=is_cut,
         most_pixels=max(
             picture.width * picture.height, _embedded_pixels(data, max_pixels) if image_format is ICO else 0
         ),
     )
 
 
-def _open(data: FileBytes) -> ImageFile:
+def open_image(data: FileBytes, *, is_cut: bool = False) -> ImageFile:
+    """Let Pillow read the header; of a JPEG that `is_cut`, the decoder makes the rest gray."""
     parts = sound_parts(data) if data[:8] == b"\x89PNG\r\n\x1a\n" else [memoryview(data)]
+    if is_cut and data[:2] == b"\xff\xd8":
+        parts = [parts[0][: whole_segments(data)], memoryview(_END_OF_JPEG)]
     try:
         return Image.open(_MappedFile.open(parts), formats=READABLE)
     except _DAMAGE as error:

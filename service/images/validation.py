@@ -38,7 +38,7 @@ _ANCILLARY = 0x20
 """Bit of the first letter of a PNG's chunk that a picture can be shown without."""
 _PNM_HEADER = re.compile(rb"P[14](?:(?:\s|#[^\r\n]*[\r\n])+\d+){2}\s|P[2356](?:(?:\s|#[^\r\n]*[\r\n])+\d+){3}\s")
 _PNM_HEADER_BYTES = 4_096
-_GIF_EXTENSION, _GIF_IMAGE = 0x21, 0x2C
+_GIF_EXTENSION, _GIF_IMAGE, _GIF_TRAILER = 0x21, 0x2C, 0x3B
 
 
 def check_structure(data: FileBytes, *, all_frames: bool) -> None:
@@ -119,6 +119,53 @@ def sound_parts(data: FileBytes) -> list[memoryview]:
             start = end
         position = end
     return [*parts, whole[start:]]
+
+
+def ends_early(data: FileBytes, *, all_frames: bool) -> bool:
+    """Return True if a JPEG, PNG or GIF has no end, which a decoder may still not need to see."""
+    if data[:2] == b"\xff\xd8":
+        scan = find_segment(data, {_START_OF_SCAN})
+        return scan is not None and data.find(bytes([0xFF, _END_OF_IMAGE]), scan) < 0
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return _png_ends_early(data)
+    return data[:6] in {b"GIF87a", b"GIF89a"} and _gif_ends_early(data, all_frames=all_frames)
+
+
+def whole_segments(data: FileBytes) -> int:
+    """Return the size of a JPEG without the segment in which it ends, such as a table between two scans."""
+    position = 2
+    while found := _JPEG_MARKER.search(data, position):
+        position = found.end()
+        if found[0][1] not in _STANDALONE:
+            position += int.from_bytes(data[position : position + 2])
+        if position > len(data) or len(data) < found.end() + 2:
+            return found.start()
+    return len(data)
+
+
+def _png_ends_early(data: FileBytes) -> bool:
+    position = 8
+    while position + 12 <= len(data):
+        if data[position + 4 : position + 8] == b"IEND":
+            return False
+        position += 12 + int.from_bytes(data[position : position + 4])
+    return True
+
+
+def _gif_ends_early(data: FileBytes, *, all_frames: bool) -> bool:
+    position = 13 + _color_table_bytes(data[10:11])
+    while position < len(data) and data[position] != _GIF_TRAILER:
+        first = data[position]
+        position += 1
+        if first in {_GIF_EXTENSION, _GIF_IMAGE}:
+            position += 1 if first == _GIF_EXTENSION else 10 + _color_table_bytes(data[position + 8 : position + 9])
+            while position < len(data) and data[position]:
+                position += 1 + data[position]
+            position += 1
+        if first == _GIF_IMAGE and not all_frames:
+            return position > len(data)
+    # Without the mark of its end alone it is whole.
+    return position > len(data)
 
 
 def _samples_per_pixel(frame: bytes) -> float:

@@ -95,6 +95,7 @@ class _Worker:
                     "width": each.width,
                     "height": each.height,
                     "is_whole": each.is_whole,
+                    "is_damaged": each.is_damaged,
                     "bytes": len(each.data),
                 }
                 for each in made
