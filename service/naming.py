@@ -19,6 +19,8 @@ GENERATION_KEY = "thumbnail-source-generation"
 SPEC_KEY = "thumbnail-spec"
 SIZE_KEY = "thumbnail-size"
 """Its pixels, such as `100x75`."""
+DAMAGED_KEY, DAMAGED = "thumbnail-damaged", "true"
+"""Of a thumbnail whose source ends too early, and that shows what there is of it."""
 WRITE_KEY = "thumbnail-write"
 """A number of its own for each write: the writer knows its thumbnail by it if the answer was lost."""
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Self
 
 from service.errors import ServiceError
-from service.naming import SIZE_KEY, number_in
+from service.naming import DAMAGED, DAMAGED_KEY, SIZE_KEY, number_in
 from service.storage.addresses import ObjectLocation
 from service.storage.base import StoredObject
 
@@ -31,6 +31,8 @@ class StoredThumbnail:
     height: int
     renamed: bool = False
     """Made under a name with a suffix, because another source holds the plain one."""
+    is_damaged: bool = False
+    """Its source ends too early, and it shows what there is of it."""
 
     def __str__(self) -> str:
         return str(self.location)
@@ -39,7 +41,9 @@ class StoredThumbnail:
     def of(cls, stored: StoredObject) -> Self:
         """Read what a thumbnail's metadata says; its width and height are 0 if they say nothing."""
         width, _, height = stored.metadata.get(SIZE_KEY, "").partition("x")
-        return cls(stored.location, stored.size, number_in(width) or 0, number_in(height) or 0)
+        is_damaged = stored.metadata.get(DAMAGED_KEY) == DAMAGED
+        size = stored.size, number_in(width) or 0, number_in(height) or 0
+        return cls(stored.location, *size, is_damaged=is_damaged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,11 @@ class Outcome:
     def renamed(self) -> tuple[StoredThumbnail, ...]:
         """The thumbnails that were made under a name with a suffix."""
         return tuple(thumbnail for thumbnail in self.thumbnails if thumbnail.renamed)
+
+    @property
+    def is_damaged(self) -> bool:
+        """True if a thumbnail shows what there is of a damaged source."""
+        return any(thumbnail.is_damaged for thumbnail in self.thumbnails)
 
     @classmethod
     def ignored(cls, source: ObjectLocation, reason: str) -> Self:

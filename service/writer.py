@@ -12,6 +12,8 @@ import structlog
 from service.errors import NameTaken, NoFreeName, ObjectNotFound, PermissionMissing, StorageUnavailable
 from service.images.spec import Thumbnail
 from service.naming import (
+    DAMAGED,
+    DAMAGED_KEY,
     GENERATION_KEY,
     SIZE_KEY,
     SOURCE_KEY,
@@ -79,7 +81,8 @@ class ThumbnailWriter:
             else:
                 write = self._write(source, target, picture, overwrite=overwrite)
             if write is not _Write.NAME_TAKEN:
-                stored = StoredThumbnail(target, len(picture.data), picture.width, picture.height, renamed=distinct)
+                size = len(picture.data), picture.width, picture.height
+                stored = StoredThumbnail(target, *size, renamed=distinct, is_damaged=picture.is_damaged)
                 return Placed(stored, stored.size if write is _Write.WRITTEN else 0)
         raise NoFreeName(f"{target} and the plain name are both held by objects of other sources; move them away")
 
@@ -144,10 +147,11 @@ class ThumbnailWriter:
             metadata={
                 SOURCE_KEY: str(source.location),
                 GENERATION_KEY: str(source.generation),
-                SPEC_KEY: str(picture.spec),
+                SPEC_KEY: picture.spec_text,
                 SIZE_KEY: f"{picture.width}x{picture.height}",
                 WRITE_KEY: write_id,
-            },
+            }
+            | ({DAMAGED_KEY: DAMAGED} if picture.is_damaged else {}),
             if_generation=if_generation,
         )
 
@@ -168,7 +172,7 @@ def _compare(holder: StoredObject, source: StoredObject, picture: Thumbnail) -> 
     if holder.metadata.get(SOURCE_KEY) != str(source.location):
         return _Write.NAME_TAKEN
     made_from = _source_generation(holder)
-    same = made_from == source.generation and holder.metadata.get(SPEC_KEY) == str(picture.spec)
+    same = made_from == source.generation and picture.spec.covers(holder.metadata.get(SPEC_KEY, ""))
     return _Write.UP_TO_DATE if same or made_from > source.generation else None
 
 

@@ -142,6 +142,7 @@ def _lines(outcome: Outcome) -> Iterator[bytes]:
             "width": thumbnail and (thumbnail.width or None),
             "height": thumbnail and (thumbnail.height or None),
             "thumbnail_bytes": thumbnail and thumbnail.size,
+            "damaged": thumbnail and thumbnail.is_damaged,
             "code": outcome.code or None,
             "reason": outcome.reason or None,
         }
