@@ -38,7 +38,7 @@ def is_up_to_date(
     return (
         thumbnail.metadata.get(SOURCE_KEY) == str(source.location)
         and thumbnail.metadata.get(GENERATION_KEY) == str(source.generation)
-        and thumbnail.metadata.get(SPEC_KEY) == str(output.spec)
+        and output.spec.covers(thumbnail.metadata.get(SPEC_KEY, ""))
         and (made_since is None or thumbnail.created >= made_since)
         and thumbnail.location.name.startswith(output.folder.folder_for(source.location, hour))
     )

@@ -21,6 +21,8 @@ SIZE_KEY = "thumbnail-size"
 """Its pixels, such as `100x75`."""
 PREVIEW_KEY = "thumbnail-from-preview"
 """There if it was made from the preview inside of its source."""
+DAMAGED_KEY, DAMAGED = "thumbnail-damaged", "true"
+"""Of a thumbnail whose source ends too early, and that shows what there is of it."""
 WRITE_KEY = "thumbnail-write"
 """A number of its own for each write: the writer knows its thumbnail by it if the answer was lost."""
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Self
 
 from service.errors import ServiceError
-from service.naming import PREVIEW_KEY, SIZE_KEY, number_in
+from service.naming import DAMAGED, DAMAGED_KEY, PREVIEW_KEY, SIZE_KEY, number_in
 from service.storage.addresses import ObjectLocation
 from service.storage.base import StoredObject
 
@@ -33,6 +33,8 @@ class StoredThumbnail:
     """Made under a name with a suffix, because another source holds the plain one."""
     from_preview: bool = False
     """Made from the preview inside of its source."""
+    is_damaged: bool = False
+    """Its source ends too early, and it shows what there is of it."""
 
     def __str__(self) -> str:
         return str(self.location)
@@ -47,6 +49,7 @@ class StoredThumbnail:
             number_in(width) or 0,
             number_in(height) or 0,
             from_preview=PREVIEW_KEY in stored.metadata,
+            is_damaged=stored.metadata.get(DAMAGED_KEY) == DAMAGED,
         )
 
 
@@ -69,6 +72,11 @@ class Outcome:
     def renamed(self) -> tuple[StoredThumbnail, ...]:
         """The thumbnails that were made under a name with a suffix."""
         return tuple(thumbnail for thumbnail in self.thumbnails if thumbnail.renamed)
+
+    @property
+    def is_damaged(self) -> bool:
+        """True if a thumbnail shows what there is of a damaged source."""
+        return any(thumbnail.is_damaged for thumbnail in self.thumbnails)
 
     @classmethod
     def ignored(cls, source: ObjectLocation, reason: str) -> Self:

@@ -135,6 +135,7 @@ class Settings(BaseSettings):
     concurrency: int = Field(default_factory=lambda: min(_MAX_IN_FLIGHT, 24 * count_processors()), ge=1, le=1000)
     max_source_bytes: ByteSize = Field(ByteSize(64 * 1024 * 1024), ge=1)
     max_image_pixels: int = Field(100_000_000, ge=1)
+    damaged: Annotated[Literal["reject", "show"], _Lower] = "reject"
     max_decode_seconds: float = Field(60, gt=0, le=3600)
     memory_budget: ByteSize = Field(default_factory=_default_memory_budget, ge=1)
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], _Upper] = "INFO"
@@ -174,14 +175,13 @@ class Settings(BaseSettings):
     @property
     def specs(self) -> tuple[ThumbnailSpec, ...]:
         """The thumbnails to make of each image."""
-        return tuple(
-            ThumbnailSpec(box, self.output_format, self.output_quality, self.animated) for box in self.thumbnail_sizes
-        )
+        look = (self.output_format, self.output_quality, self.animated, self.damaged == "show")
+        return tuple(ThumbnailSpec(box, *look) for box in self.thumbnail_sizes)
 
     @property
     def output_fingerprint(self) -> str:
         """The settings that shape the output, as text: a run with others is another run."""
-        specs = ", ".join(map(str, self.specs))
+        specs = ", ".join(map(str, self.specs)) + (" showing damaged" if self.damaged == "show" else "")
         filters = (("including", self.include), ("excluding", self.exclude))
         filtered = "".join(f" {word} {globs.text}" for word, globs in filters if globs)
         return (

@@ -173,6 +173,8 @@ class Thumbnailer:
                     ]
         except ImageRejected as error:
             return self._rejected(source.location, error, source.generation, source.size, bytes_read)
+        if any(picture.is_damaged for picture in pictures):
+            log.warning("damaged image shown", source=str(source.location), reason="its file ends too early")
         bytes_written = sum(each.bytes_written for each in placed)
         return Outcome(
             Result.CREATED if bytes_written else Result.SKIPPED,

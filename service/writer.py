@@ -12,6 +12,8 @@ import structlog
 from service.errors import NameTaken, NoFreeName, ObjectNotFound, PermissionMissing, StorageUnavailable
 from service.images.spec import Thumbnail
 from service.naming import (
+    DAMAGED,
+    DAMAGED_KEY,
     GENERATION_KEY,
     PREVIEW_KEY,
     SIZE_KEY,
@@ -87,6 +89,7 @@ class ThumbnailWriter:
                     picture.height,
                     renamed=distinct,
                     from_preview=picture.from_preview,
+                    is_damaged=picture.is_damaged,
                 )
                 return Placed(stored, stored.size if write is _Write.WRITTEN else 0)
         raise NoFreeName(f"{target} and the plain name are both held by objects of other sources; move them away")
@@ -152,10 +155,11 @@ class ThumbnailWriter:
             metadata={
                 SOURCE_KEY: str(source.location),
                 GENERATION_KEY: str(source.generation),
-                SPEC_KEY: str(picture.spec),
+                SPEC_KEY: picture.spec_text,
                 SIZE_KEY: f"{picture.width}x{picture.height}",
                 WRITE_KEY: write_id,
                 **({PREVIEW_KEY: "true"} if picture.from_preview else {}),
+                **({DAMAGED_KEY: DAMAGED} if picture.is_damaged else {}),
             },
             if_generation=if_generation,
         )
@@ -177,7 +181,7 @@ def _compare(holder: StoredObject, source: StoredObject, picture: Thumbnail) -> 
     if holder.metadata.get(SOURCE_KEY) != str(source.location):
         return _Write.NAME_TAKEN
     made_from = _source_generation(holder)
-    same = made_from == source.generation and holder.metadata.get(SPEC_KEY) == str(picture.spec)
+    same = made_from == source.generation and picture.spec.covers(holder.metadata.get(SPEC_KEY, ""))
     return _Write.UP_TO_DATE if same or made_from > source.generation else None
 
 

@@ -31,6 +31,7 @@ def test_the_input_folder_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> No
     assert settings.max_image_pixels == 100_000_000
     assert (settings.cloud_run_task_index, settings.cloud_run_task_count) == (0, 1)
     assert settings.port == 8080
+    assert not any(spec.shows_damaged for spec in settings.specs)
     assert 1 <= settings.concurrency <= 48
 
 
@@ -46,6 +47,7 @@ def test_values_are_read_in_the_ways_people_write_them(monkeypatch: pytest.Monke
         CACHE_CONTROL="public, max-age=3600",
         ANIMATED="true",
         IMAGE_DETECTION="Content",
+        DAMAGED="Show",
         MEMORY_BUDGET="300MiB",
         CONCURRENCY="",
     )
@@ -57,6 +59,7 @@ def test_values_are_read_in_the_ways_people_write_them(monkeypatch: pytest.Monke
     assert settings.log_level == "DEBUG"
     assert settings.animated
     assert settings.image_detection == "content"
+    assert all(spec.shows_damaged for spec in settings.specs)
     assert settings.memory_budget == 300 * 1024 * 1024
     assert settings.cache_control == "public, max-age=3600"
 
@@ -94,6 +97,7 @@ def test_values_are_read_in_the_ways_people_write_them(monkeypatch: pytest.Monke
         ("STORAGE_EMULATOR_HOST", "127.0.0.1:4443"),
         ("ANIMATED", "sometimes"),
         ("IMAGE_DETECTION", "guess"),
+        ("DAMAGED", "hide"),
         ("MEMORY_BUDGET", "0"),
         ("MEMORY_BUDGET", "300Mi"),
         ("INCLUDE", "**/*.jpg,[a-"),

@@ -197,6 +197,47 @@ def test_what_will_never_work_is_rejected_with_a_code_and_a_reason(store: Memory
     assert store.calls["write"] == 0
 
 
+class TestDamaged:
+    """A JPEG that ends too early."""
+
+    NAME = "gs://photos/20251203T15Z/x.jpg"
+
+    def test_it_is_shown_if_that_is_set_and_says_so(self, store: MemoryStore) -> None:
+        found = store.put("gs://photos/in/x.jpg", jpeg()[:-200])
+        outcome = make_thumbnailer(store, damaged="show").process(found, HOUR)
+        assert (outcome.result, outcome.is_damaged) == (Result.CREATED, True)
+        metadata = store.held(self.NAME).described.metadata
+        assert metadata["thumbnail-damaged"] == "true"
+        assert metadata["thumbnail-spec"] == "100x100 original q80 damaged"
+
+    def test_a_whole_one_does_not_depend_on_the_setting(self, store: MemoryStore) -> None:
+        found = store.put("gs://photos/in/x.jpg", jpeg())
+        outcome = make_thumbnailer(store, damaged="show").process(found, HOUR)
+        assert (outcome.result, outcome.is_damaged) == (Result.CREATED, False)
+        assert "thumbnail-damaged" not in store.held(self.NAME).described.metadata
+        for setting in ("show", "reject"):
+            again = make_thumbnailer(store, damaged=setting).process(found, HOUR, looks_first=True)
+            assert (again.result, again.is_damaged, again.bytes_read) == (Result.SKIPPED, False, 0)
+
+    def test_one_that_is_shown_is_up_to_date_as_long_as_that_is_set(self, store: MemoryStore) -> None:
+        found = store.put("gs://photos/in/x.jpg", jpeg()[:-200])
+        shows = make_thumbnailer(store, damaged="show")
+        shows.process(found, HOUR)
+        again = shows.process(found, HOUR, looks_first=True)
+        assert (again.result, again.is_damaged, again.bytes_read) == (Result.SKIPPED, True, 0)
+        redelivered = shows.process_event(event(found))
+        assert (redelivered.result, redelivered.is_damaged) == (Result.SKIPPED, True)
+        rejected = make_thumbnailer(store).process(found, HOUR, looks_first=True)
+        assert (rejected.result, rejected.code) == (Result.REJECTED, "corrupt_image")
+
+    def test_the_whole_one_takes_its_place(self, store: MemoryStore) -> None:
+        shows = make_thumbnailer(store, damaged="show")
+        shows.process(store.put("gs://photos/in/x.jpg", jpeg()[:-200]), HOUR)
+        outcome = shows.process(store.put("gs://photos/in/x.jpg", jpeg()), HOUR)
+        assert (outcome.result, outcome.is_damaged) == (Result.CREATED, False)
+        assert "thumbnail-damaged" not in store.held(self.NAME).described.metadata
+
+
 @pytest.mark.parametrize("data", [b"", b"x" * 1_000_001])
 def test_what_the_size_alone_decides_is_rejected_unread(store: MemoryStore, data: bytes) -> None:
     make_thumbnailer(store).process(store.put("gs://photos/in/x.jpg", data), HOUR)

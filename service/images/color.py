@@ -6,7 +6,7 @@ Knows pictures and ICC profiles, and no file formats.
 import io
 from functools import cache, lru_cache
 
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, _imagingcms
 
 _MAX_GAMMA_ERROR = 0.1
 """Distance from 1 within which a `gAMA` is taken to mean linear samples.
@@ -18,6 +18,14 @@ _MAX_PROFILE_BYTES = 4 * 1024 * 1024
 """Larger profiles are ignored; those of printing presses have up to two mebibytes."""
 _MAX_CACHED_PROFILE_BYTES = 64 * 1024
 
+_D50 = (0.9642, 1.0, 0.8249)
+"""The white of all profiles (ICC.1, 7.2.16), as XYZ."""
+_WHITE_ERRORS = (0.02, 0.02, 0.04)
+"""Most that the sum of a profile's colorants may differ from it. Firefox ignores profiles by the same figures."""
+_GRAYS = bytes(range(0, 256, 15))
+_MOST_TINT = 64
+"""Most difference of two channels of what was gray."""
+
 _COLOR_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
 """The color space that a profile must have, by Pillow's mode."""
 
@@ -25,7 +33,7 @@ _COLOR_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
 def to_srgb(picture: Image.Image, icc_profile: bytes | None, gamma: float | None) -> Image.Image:
     """Convert a picture in RGB, RGBA, L, CMYK or LAB to sRGB, as RGB, RGBA or L.
 
-    A profile that is broken, or for another color space, is ignored. `gamma` is the `gAMA` of a PNG.
+    A profile that is broken, makes no sense, or is for another color space, is ignored. `gamma` is the `gAMA` of a PNG.
     """
     if picture.mode == "RGBA":
         converted = to_srgb(_drop_alpha(picture), icc_profile, gamma).convert("RGB")
@@ -62,15 +70,34 @@ def _apply_profile(picture: Image.Image, icc_profile: bytes) -> Image.Image:
     is_cached = len(icc_profile) <= _MAX_CACHED_PROFILE_BYTES
     build = _transform_to_srgb if is_cached else _transform_to_srgb.__wrapped__
     try:
-        space = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile)).profile.xcolor_space.strip()
-        if picture.mode == "L" and space == "RGB":
-            return build(icc_profile, "RGB").apply(picture.convert("RGB"))
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile)).profile
+        space = profile.xcolor_space.strip()
+        if space == "RGB" and picture.mode in {"RGB", "L"}:
+            transform = build(icc_profile, "RGB")
+            is_sane = _adds_up_to_white(profile) and _keeps_gray(transform)
+            return transform.apply(picture.convert("RGB")) if is_sane else picture
         if space != _COLOR_SPACES.get(picture.mode):
             return picture
         converted = build(icc_profile, picture.mode).apply(picture)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return picture
     return converted.convert("L") if picture.mode == "L" else converted
+
+
+def _adds_up_to_white(profile: _imagingcms.CmsProfile) -> bool:
+    """Return True if the colorants of a profile add up to D50, or if it has none."""
+    colorants = (profile.red_colorant, profile.green_colorant, profile.blue_colorant)
+    if not all(colorants):
+        return True
+    white = [sum(values) for values in zip(*(colorant[0] for colorant in colorants if colorant), strict=True)]
+    return all(abs(got - wanted) <= most for got, wanted, most in zip(white, _D50, _WHITE_ERRORS, strict=True))
+
+
+def _keeps_gray(transform: ImageCms.ImageCmsTransform) -> bool:
+    """Return True if gray stays so far gray that a tint may be meant, as it is by the profiles of scanners."""
+    ramp = Image.frombytes("L", (len(_GRAYS), 1), _GRAYS).convert("RGB")
+    red, green, blue = (list(band.tobytes()) for band in transform.apply(ramp).split())
+    return all(max(pixel) - min(pixel) <= _MOST_TINT for pixel in zip(red, green, blue, strict=True))
 
 
 @lru_cache(maxsize=16)

@@ -9,11 +9,11 @@ import itertools
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
-from mmap import mmap
 from typing import TYPE_CHECKING
 
 from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
@@ -21,8 +21,9 @@ from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from service.errors import CorruptImage, PictureTooLarge, UnsupportedFormat
-from service.images.formats import FORMATS, GIF, HEIF, ICO, JPEG, JPEG2000, PNG, WEBP, Format, looks_like_image
-from service.images.validation import FileBytes, check_jpeg, check_structure
+from service.images.formats import BMP, FORMATS, GIF, HEIF, ICO, JPEG, JPEG2000, PNG, WEBP, Format, looks_like_image
+from service.images.kinds import kind_never_read, kind_refused
+from service.images.validation import FileBytes, check_jpeg, check_structure, ends_early, sound_parts, whole_segments
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -55,6 +56,9 @@ _RAW_PROFILE = "Raw profile type exif"
 _COLOR_BOX = re.compile(rb"(.{4})colr(.)..", re.DOTALL)
 _ICC_METHOD = b"\2"
 _ORIENTATIONS = range(1, 9)
+_END_OF_JPEG = b"\xff\xd9"
+_BMP_V5_BYTES = 124
+_PROFILE_EMBEDDED = int.from_bytes(b"MBED")
 _SEPARATE_PLANES = 2
 """Value of the TIFF tag PlanarConfiguration."""
 _EMBEDDED_PNG = re.compile(rb"\x89PNG\r\n\x1a\n.{4}IHDR(.{4})(.{4})", re.DOTALL)
@@ -79,7 +83,7 @@ def pillow_errors_as_rejections(data: FileBytes, max_pixels: int) -> Iterator[No
         if HEIF.name not in READABLE and re.match(HEIF.signature, data, re.DOTALL):
             raise UnsupportedFormat(f"it is a HEIC picture, which needs the extra '{HEIF.extra}' to be read") from error
         if looks_like_image(data):
-            raise CorruptImage("it cannot be decoded: its header is cut off, damaged, or of a rare kind") from error
+            raise CorruptImage("it cannot be decoded: its header is cut off or damaged") from error
         raise UnsupportedFormat(f"the bytes are of none of these formats: {', '.join(READABLE)}") from error
     except MemoryError as error:
         raise PictureTooLarge("decoding it takes more memory than its header accounts for") from error
@@ -92,15 +96,16 @@ def _too_many_pixels(pixels: str, max_pixels: int) -> PictureTooLarge:
 
 
 class _MappedFile(io.RawIOBase):
-    """Reads shared memory as a file. Unlike `mmap` itself it can be told to seek beyond the end, as files can."""
+    """Reads parts of memory as one file. Unlike `mmap` itself it can be told to seek beyond the end, as files can."""
 
-    def __init__(self, data: mmap) -> None:
-        self._data = memoryview(data)
+    def __init__(self, parts: Sequence[memoryview]) -> None:
+        self._parts = parts
+        self._starts = list(itertools.accumulate(map(len, parts), initial=0))
         self._position = 0
 
     @classmethod
-    def open(cls, data: mmap) -> io.BufferedReader:
-        return io.BufferedReader(cls(data), _READ_BYTES)
+    def open(cls, parts: Sequence[memoryview]) -> io.BufferedReader:
+        return io.BufferedReader(cls(parts), _READ_BYTES)
 
     def readable(self) -> bool:
         return True
@@ -109,13 +114,17 @@ class _MappedFile(io.RawIOBase):
         return True
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
-        part = self._data[self._position : self._position + memoryview(buffer).nbytes]
+        if self._position >= self._starts[-1]:
+            return 0
+        index = bisect_right(self._starts, self._position) - 1
+        start = self._position - self._starts[index]
+        part = self._parts[index][start : start + memoryview(buffer).nbytes]
         memoryview(buffer)[: len(part)] = part
         self._position += len(part)
         return len(part)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self._data)}[whence]
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._starts[-1]}[whence]
         if start + offset < 0:
             raise ValueError(f"negative seek position {start + offset}")
         self._position = start + offset
@@ -155,22 +164,32 @@ class Header:
     buffered_samples: float
     """Samples per pixel of a JPEG that are held until its last scan."""
     tiff: TiffLayout
+    ends_early: bool
+    """True for a file without an end; of stills that is asked only if damaged pictures are shown."""
+    is_cut: bool
+    """True for a JPEG, PNG or GIF that ends too early, if that which is there is to be shown."""
     most_pixels: int
     """Pixels of the picture, or of a larger one inside of it that may be decoded in its place."""
 
 
-def read_header(data: FileBytes, max_pixels: int, *, all_frames: bool) -> Header:
+def read_header(data: FileBytes, max_pixels: int, *, all_frames: bool, shows_damaged: bool = False) -> Header:
     """Read what a file says of itself; to be called under `pillow_errors_as_rejections`.
+
+    If `shows_damaged`, a JPEG that ends too early is read as if it ended there.
 
     Raise PictureTooLarge if its decoder would take far too long, CorruptImage if it asks for unreasonable work.
     """
     check_structure(data, all_frames=all_frames)
     buffered_samples = check_jpeg(data) if data[:2] == b"\xff\xd8" else 0
+    if kind := kind_never_read(data):
+        raise _not_read(kind)
     # Pillow refuses above twice this, wherever it meets a size: in headers, frames and embedded files.
     Image.MAX_IMAGE_PIXELS = max_pixels / 2  # type: ignore[assignment]  # Pillow compares it only, and a half is exact
     PngImagePlugin.MAX_TEXT_CHUNK = _MAX_TEXT_CHUNK
     PngImagePlugin.MAX_TEXT_MEMORY = 2 * _MAX_TEXT_CHUNK
-    picture = Image.open(io.BytesIO(data) if isinstance(data, bytes) else _MappedFile.open(data), formats=READABLE)
+    is_early = (shows_damaged or all_frames) and ends_early(data, all_frames=all_frames)
+    is_cut = shows_damaged and is_early
+    picture = open_image(data, is_cut=is_cut)
     _check_decoder_speed(picture, len(data))
     if picture.format == PNG.name and not picture.tile:
         raise CorruptImage("it cannot be decoded: it has no picture data")
@@ -183,16 +202,35 @@ def read_header(data: FileBytes, max_pixels: int, *, all_frames: bool) -> Header
         format=image_format,
         size=picture.size,
         orientation=None if image_format is PNG else 1 if image_format.decodes_upright else read_orientation(picture),
-        icc_profile=_jp2_profile(data) if image_format is JPEG2000 else picture.info.get("icc_profile"),
+        icc_profile=_read_profile(picture, image_format, data),
         gamma=None if "srgb" in picture.info else picture.info.get("gamma"),
         # From Pillow's raw mode, such as `RGB;16B`.
         sample_bits=int(str(picture.tile[0].args).partition(";")[2].rstrip("B") or 8) if image_format is PNG else 8,
         buffered_samples=buffered_samples,
         tiff=_read_tiff_layout(picture) if isinstance(picture, TiffImageFile) else TiffLayout(),
+        ends_early=is_early,
+        is_cut=is_cut,
         most_pixels=max(
             picture.width * picture.height, _embedded_pixels(data, max_pixels) if image_format is ICO else 0
         ),
     )
+
+
+def open_image(data: FileBytes, *, is_cut: bool = False) -> ImageFile:
+    """Let Pillow read the header; of a JPEG that `is_cut`, the decoder makes the rest gray."""
+    parts = sound_parts(data) if data[:8] == b"\x89PNG\r\n\x1a\n" else [memoryview(data)]
+    if is_cut and data[:2] == b"\xff\xd8":
+        parts = [parts[0][: whole_segments(data)], memoryview(_END_OF_JPEG)]
+    try:
+        return Image.open(_MappedFile.open(parts), formats=READABLE)
+    except _DAMAGE as error:
+        if kind := kind_refused(data):
+            raise _not_read(kind) from error
+        raise
+
+
+def _not_read(kind: str) -> UnsupportedFormat:
+    return UnsupportedFormat(f"it is {kind}; such files are not read")
 
 
 def _check_decoder_speed(picture: ImageFile, size: int) -> None:
@@ -222,6 +260,12 @@ def _embedded_pixels(data: FileBytes, max_pixels: int) -> int:
     return pixels
 
 
+def _read_profile(picture: ImageFile, image_format: Format, data: FileBytes) -> bytes | None:
+    if image_format is JPEG2000:
+        return _jp2_profile(data)
+    return _bmp_profile(data) if image_format is BMP else picture.info.get("icc_profile")
+
+
 def _jp2_profile(data: FileBytes) -> bytes | None:
     """Return the ICC profile of a JPEG 2000's color specification box (ISO 15444-1, I.5.3.3), which Pillow ignores."""
     header = data[: data.find(b"jp2c")]
@@ -231,12 +275,23 @@ def _jp2_profile(data: FileBytes) -> bytes | None:
     return header[box.end() : box.start() + int.from_bytes(box[1])]
 
 
+def _bmp_profile(data: FileBytes) -> bytes | None:
+    """Return the ICC profile that a BMP of version 5 has (BITMAPV5HEADER), which Pillow ignores."""
+    info_bytes, color_space, start, size = struct.unpack("<14xI52xI52xII", data[:134].ljust(134, b"\0"))
+    if info_bytes < _BMP_V5_BYTES or color_space != _PROFILE_EMBEDDED:
+        return None
+    # From the beginning of this header.
+    return data[14 + start : 14 + start + size] or None
+
+
 def _read_tiff_layout(picture: TiffImageFile) -> TiffLayout:
     """Read the tags. Refuse tiles much larger than the picture, which would be decoded whole."""
     tags, base = picture.tag_v2, ExifTags.Base
     tile = int(tags.get(base.TileWidth, 0)), int(tags.get(base.TileLength, 0))
     if (pixels := tile[0] * tile[1]) > max(_MAX_SMALL_TILE, 4 * picture.width * picture.height):
         raise CorruptImage(f"it cannot be decoded: tiles of {pixels:,} pixels are made to waste memory")
+    if picture.mode in {"LA", "La"} and tags.get(base.PlanarConfiguration) == _SEPARATE_PLANES:
+        raise _not_read("a TIFF of gray and alpha in planes of their own")
     strip = picture.width, min(picture.height, int(tags.get(base.RowsPerStrip, picture.height)))
     width, height = tile if all(tile) else strip
     bits = [int(value) for value in tags.get(base.BitsPerSample, (1,))]

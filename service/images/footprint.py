@@ -19,6 +19,9 @@ _MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N
 _STRIP_BYTES = {"1": 8, "P": 8}
 """Per pixel of a strip that is converted; 13 from any other mode."""
 
+_PART_BYTES = 20
+"""Per pixel of a PNG or GIF that ends too early: two readings of it, and what is missing."""
+
 _INDEXING_BYTES = 28
 """Per pixel of a thumbnail that a palette is made for; measured on noise."""
 
@@ -52,7 +55,11 @@ def estimate_memory(header: Header, at_least: tuple[int, int], targets: Collecti
     elif source is GIF and not fills_screen(picture):
         decoding, decoded = 10 * width * height, 4 * width * height
 
-    opaque = picture.mode in {"RGB", "L", "CMYK", "LAB"} and "transparency" not in picture.info
+    if header.is_cut and source is not JPEG:
+        decoding = max(decoding, _PART_BYTES * width * height)
+        decoded += width * height
+
+    opaque = picture.mode in {"RGB", "L", "CMYK", "LAB"} and "transparency" not in picture.info and not header.is_cut
     strips = 0 if opaque else _STRIP_BYTES.get(picture.mode, 13) * width * min(height, strip_rows(width, factor_y))
     reduced = 0 if opaque and factor_x * factor_y == 1 else 4 * columns * rows
     thumbnail = at_least[0] * at_least[1] // 4

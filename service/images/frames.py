@@ -26,10 +26,10 @@ def pack(fields: Mapping[str, Any], payload_bytes: int = 0) -> bytes:
 
 def spec_to_json(spec: ThumbnailSpec) -> list[Any]:
     """Return a spec as values of JSON."""
-    return [spec.box.width, spec.box.height, spec.format, spec.quality, spec.animated]
+    return [spec.box.width, spec.box.height, spec.format, spec.quality, spec.animated, spec.shows_damaged]
 
 
 def spec_from_json(values: list[Any]) -> ThumbnailSpec:
     """Return the spec that `spec_to_json` has written."""
-    width, height, name, quality, animated = values
-    return ThumbnailSpec(Box(width, height), OutputFormat(name), quality, animated)
+    width, height, name, quality, animated, shows_damaged = values
+    return ThumbnailSpec(Box(width, height), OutputFormat(name), quality, animated, shows_damaged)

@@ -66,6 +66,7 @@ class _Made(BaseModel):
     height: int = Field(gt=0)
     is_whole: bool
     from_preview: bool
+    is_damaged: bool
     bytes: int = Field(gt=0)
 
 
@@ -375,11 +376,15 @@ def _thumbnails(made: Sequence[_Made], payload: bytes, specs: Sequence[Thumbnail
     start = 0
     for each, spec in zip(made, specs, strict=True):
         row = FORMATS.get(each.format)
-        if not row or not row.output_extension or each.width > spec.box.width or each.height > spec.box.height:
+        is_too_large = each.width > spec.box.width or each.height > spec.box.height
+        if not row or not row.output_extension or is_too_large or (each.is_damaged and not spec.shows_damaged):
             raise _Ended("answered with other thumbnails than were asked for")
         data = payload[start : start + each.bytes]
+        size = each.width, each.height
         thumbnails.append(
-            Thumbnail(spec, data, row, each.is_converted, each.width, each.height, each.is_whole, each.from_preview)
+            Thumbnail(
+                spec, data, row, each.is_converted, *size, each.is_whole, each.from_preview, is_damaged=each.is_damaged
+            )
         )
         start += each.bytes
     return thumbnails

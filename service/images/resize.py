@@ -40,21 +40,24 @@ class ReducedPicture:
         return small.convert("RGBA") if small.mode == "RGBa" else small
 
 
-def reduce_picture(picture: Image.Image, header: Header, at_least: tuple[int, int]) -> ReducedPicture:
+def reduce_picture(
+    picture: Image.Image, header: Header, at_least: tuple[int, int], missing: Image.Image | None = None
+) -> ReducedPicture:
     """Bring a decoded picture into a mode that can be averaged, and average whole pixels down to no less than a size.
+
+    It becomes transparent where pixels are `missing`.
 
     Raise UnsupportedFormat if its samples are of a kind that Pillow reads wrongly.
     """
     factors = factor_x, factor_y = reduction_factors(picture.size, at_least)
     box = (0.0, 0.0, picture.width / factor_x, picture.height / factor_y)
     convert = _converter(picture, header)
-    if convert is None:
+    if convert is None and not missing:
         return ReducedPicture(picture.reduce(factors) if factors != (1, 1) else picture, box)
     rows = strip_rows(picture.width, factor_y)
-    strips = (
-        convert(picture.crop((0, top, picture.width, min(top + rows, picture.height)))).reduce(factors)
-        for top in range(0, picture.height, rows)
-    )
+    boxes = ((0, top, picture.width, min(top + rows, picture.height)) for top in range(0, picture.height, rows))
+    converted = ((convert(picture.crop(box)) if convert else picture.crop(box), box) for box in boxes)
+    strips = ((_clear(strip, missing.crop(box)) if missing else strip).reduce(factors) for strip, box in converted)
     first = next(strips)
     small = Image.new(first.mode, (first.width, -(-picture.height // factor_y)))
     for index, strip in enumerate(chain([first], strips)):
@@ -96,6 +99,12 @@ def _premultiply(strip: Image.Image, transparent: tuple[int, ...] | None = None)
     if strip.mode == "La":  # Pillow converts it to nothing but LA.
         strip = strip.convert("LA")
     return (strip if strip.mode == "RGBA" else strip.convert("RGBA")).convert("RGBa")
+
+
+def _clear(strip: Image.Image, missing: Image.Image) -> Image.Image:
+    strip = strip if strip.mode == "RGBa" else _premultiply(strip)
+    strip.paste((0, 0, 0, 0), mask=missing)
+    return strip
 
 
 def _table_converter(gray: Sequence[int], transparent: int | None) -> _Converter:

@@ -12,6 +12,8 @@ from service.errors import InvalidValue
 from service.images.formats import Format
 
 _MAX_SIDE = 4096
+_DAMAGED = " damaged"
+"""Of the text of a spec: made because damaged pictures are shown."""
 _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})", re.ASCII)
 
 
@@ -62,9 +64,16 @@ class ThumbnailSpec:
     """1 to 100, for the lossy formats."""
     animated: bool = False
     """True if the frames of an animation are kept."""
+    shows_damaged: bool = False
+    """True if of a picture whose file ends too early that is shown which is there."""
 
     def __str__(self) -> str:
+        """Return what shapes the thumbnail of a whole picture, which does not depend on `shows_damaged`."""
         return f"{self.box} {self.format} q{self.quality}{' animated' if self.animated else ''}"
+
+    def covers(self, text: str) -> bool:
+        """Return True if a thumbnail with this `Thumbnail.spec_text` is one that this spec asks for."""
+        return text == str(self) or (self.shows_damaged and text == f"{self}{_DAMAGED}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +89,15 @@ class Thumbnail:
     height: int
     is_whole: bool
     """True if it has as many pixels as its source, which was no larger."""
-    from_preview: bool
+    from_preview: bool = False
     """True if it was made from the preview inside of its source."""
+    is_damaged: bool = False
+    """True if its source ends too early, and it shows that which is there."""
+
+    @property
+    def spec_text(self) -> str:
+        """The settings that shaped it, as text."""
+        return f"{self.spec}{_DAMAGED if self.is_damaged else ''}"
 
     @property
     def new_extension(self) -> str:

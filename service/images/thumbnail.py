@@ -6,12 +6,14 @@ colors come last, when the picture is small.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 from PIL import Image
 
-from service.errors import PictureTooLarge
+from service.errors import CorruptImage, PictureTooLarge
 from service.images.color import to_srgb
+from service.images.damage import DecodedStill, decode_part, decode_still
 from service.images.decode import Header, decode, pillow_errors_as_rejections, read_header, read_orientation
 from service.images.encode import count_plays, encode, encode_animation
 from service.images.footprint import estimate_memory
@@ -46,11 +48,16 @@ def make_thumbnails(
     Raises:
         UnsupportedFormat: the file has a format, or a kind of samples, that is not read.
         PictureTooLarge: its header says that it has more than `max_pixels`, in all frames that are read.
-        CorruptImage: it cannot be decoded to its end.
+        CorruptImage: it cannot be decoded to its end, and what there is of it is not to be shown.
     """
     reading = partial(pillow_errors_as_rejections, data, max_pixels)
     with reading():
-        header = read_header(data, max_pixels, all_frames=any(spec.animated for spec in specs))
+        header = read_header(
+            data,
+            max_pixels,
+            all_frames=any(spec.animated for spec in specs),
+            shows_damaged=any(spec.shows_damaged for spec in specs),
+        )
         count = _count_frames(header, specs, max_pixels)
     sizes = _sizes(header, header.orientation or 1, specs)
     at_least = _decoding_size(sizes)
@@ -59,15 +66,15 @@ def make_thumbnails(
         with reserve(estimate_memory(preview.header, at_least, targets, 0)):
             copy = preview.decode(reading)
             if copy is not None:
-                return _make_stills(header, specs, copy, from_preview=True)
+                return [replace(each, from_preview=True) for each in _make_stills(header, specs, DecodedStill(copy))]
     # An animation's thumbnails are all held until they are encoded together.
     frame_pixels = count * sum(width * height for width, height in sizes) if count > 1 else 0
     with reserve(estimate_memory(header, at_least, targets, frame_pixels)):
-        frames = decode(header, at_least, reading, all_frames=count > 1)
         if count > 1:
-            return _make_animations(header, specs, frames)
-        (picture,) = frames
-        return _make_stills(header, specs, picture, from_preview=False)
+            if animations := _make_animations(header, specs, decode(header, at_least, reading, all_frames=True), count):
+                return animations
+            return _make_stills(header, specs, decode_part(data, reading))
+        return _make_stills(header, specs, decode_still(header, data, at_least, reading))
 
 
 def _sizes(header: Header, orientation: int, specs: Sequence[ThumbnailSpec]) -> list[tuple[int, int]]:
@@ -111,43 +118,51 @@ def _finish(reduced: ReducedPicture, size: tuple[int, int], header: Header, orie
     return picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
 
 
-def _make_stills(
-    header: Header, specs: Sequence[ThumbnailSpec], picture: Image.Image, *, from_preview: bool
-) -> list[Thumbnail]:
+def _make_stills(header: Header, specs: Sequence[ThumbnailSpec], still: DecodedStill) -> list[Thumbnail]:
+    picture, missing, is_damaged = still
     orientation = header.orientation or read_orientation(picture)
     sizes = _sizes(header, orientation, specs)
     was_palette = picture.mode in {"P", "PA"}
-    reduced = reduce_picture(picture, header, _decoding_size(sizes))
+    reduced = reduce_picture(picture, header, _decoding_size(sizes), missing)
     if reduced.picture is not picture:
         # Several times the size of all that follows.
         picture.close()
-    return [
-        _encode(
-            header,
-            spec,
-            [_finish(reduced, size, header, orientation)],
-            [],
-            was_palette=was_palette,
-            from_preview=from_preview,
-        )
-        for spec, size in zip(specs, sizes, strict=True)
+    finished = ([_finish(reduced, size, header, orientation)] for size in sizes)
+    thumbnails = [
+        _encode(header, spec, pictures, [], was_palette=was_palette)
+        for spec, pictures in zip(specs, finished, strict=True)
     ]
+    return [replace(each, is_damaged=is_damaged) for each in thumbnails]
 
 
-def _make_animations(header: Header, specs: Sequence[ThumbnailSpec], frames: Iterator[Image.Image]) -> list[Thumbnail]:
+def _make_animations(
+    header: Header, specs: Sequence[ThumbnailSpec], frames: Iterator[Image.Image], count: int
+) -> list[Thumbnail]:
+    """Return the animations; of a file that ends too early those of its whole frames, none if it has no such."""
     orientation = header.orientation or read_orientation(header.picture)
     sizes = _sizes(header, orientation, specs)
     pictures: list[list[Image.Image]] = [[] for _ in specs]
     durations: list[int] = []
-    for frame in frames:
-        durations.append(int(header.picture.info.get("duration", 0)) or _DEFAULT_FRAME_MILLISECONDS)
-        reduced = reduce_picture(frame, header, _decoding_size(sizes))
-        for finished, size in zip(pictures, sizes, strict=True):
-            finished.append(_finish(reduced, size, header, orientation))
-    return [
-        _encode(header, spec, finished, durations, was_palette=header.format is GIF, from_preview=False)
+    try:
+        for frame in frames:
+            durations.append(int(header.picture.info.get("duration", 0)) or _DEFAULT_FRAME_MILLISECONDS)
+            reduced = reduce_picture(frame, header, _decoding_size(sizes))
+            for finished, size in zip(pictures, sizes, strict=True):
+                finished.append(_finish(reduced, size, header, orientation))
+        is_damaged = header.ends_early and (header.format is GIF or len(durations) < count)
+        if is_damaged and not header.is_cut:
+            raise CorruptImage(f"it cannot be decoded: its file ends after {len(durations)} whole frames")
+    except CorruptImage:
+        if not header.is_cut:
+            raise
+        is_damaged = True
+    if not durations:
+        return []
+    thumbnails = [
+        _encode(header, spec, finished, durations, was_palette=header.format is GIF)
         for spec, finished in zip(specs, pictures, strict=True)
     ]
+    return [replace(each, is_damaged=is_damaged) for each in thumbnails]
 
 
 def _encode(
@@ -157,7 +172,6 @@ def _encode(
     durations: Sequence[int],
     *,
     was_palette: bool,
-    from_preview: bool,
 ) -> Thumbnail:
     """Encode all pictures as an animation if the spec keeps it, else the first alone."""
     picture = pictures[0]
@@ -175,5 +189,4 @@ def _encode(
         *picture.size,
         # Turned upright or not.
         is_whole=sorted(picture.size) == sorted(header.size),
-        from_preview=from_preview,
     )

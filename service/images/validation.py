@@ -5,6 +5,8 @@ too many. Knows bytes and numbers only: no pixels, no libraries.
 """
 
 import re
+import zlib
+from collections.abc import Collection
 from mmap import mmap
 from typing import TypeAlias
 
@@ -27,13 +29,16 @@ _MAX_BLOCKS = 300_000
 """Of a GIF of 64 MiB with blocks of the usual size."""
 
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Markers that begin the header of a JPEG's frame."""
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _STANDALONE = frozenset({0x01, 0xD8})
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+_ANCILLARY = 0x20
+"""Bit of the first letter of a PNG's chunk that a picture can be shown without."""
 _PNM_HEADER = re.compile(rb"P[14](?:(?:\s|#[^\r\n]*[\r\n])+\d+){2}\s|P[2356](?:(?:\s|#[^\r\n]*[\r\n])+\d+){3}\s")
 _PNM_HEADER_BYTES = 4_096
-_GIF_EXTENSION, _GIF_IMAGE = 0x21, 0x2C
+_GIF_EXTENSION, _GIF_IMAGE, _GIF_TRAILER = 0x21, 0x2C, 0x3B
 
 
 def check_structure(data: FileBytes, *, all_frames: bool) -> None:
@@ -67,7 +72,7 @@ def check_jpeg(data: FileBytes) -> float:
             continue
         segments += 1
         length = int.from_bytes(data[position : position + 2])
-        if marker in _START_OF_FRAME and not frame:
+        if marker in FRAMES and not frame:
             frame, progressive = data[position : position + length], marker in _PROGRESSIVE
         elif marker == _START_OF_SCAN:
             scans += 1
@@ -82,6 +87,85 @@ def check_jpeg(data: FileBytes) -> float:
             )
         position += length
     return _samples_per_pixel(frame)
+
+
+def find_segment(data: FileBytes, markers: Collection[int]) -> int | None:
+    """Return where the first such segment of a JPEG begins, behind its marker; None if there is none before a scan."""
+    position = 2
+    while (found := _JPEG_MARKER.search(data, position)) and (marker := found[0][1]) != _END_OF_IMAGE:
+        if marker in markers:
+            return found.end()
+        if marker == _START_OF_SCAN:
+            return None
+        position = found.end()
+        if marker not in _STANDALONE:
+            position += int.from_bytes(data[position : position + 2])
+    return None
+
+
+def sound_parts(data: FileBytes) -> list[memoryview]:
+    """Return a PNG without the ancillary chunks that have a wrong checksum: as decoders do, to ignore them.
+
+    Those of frames are left in, whose checksum no decoder looks at.
+    """
+    whole = memoryview(data)
+    parts, start, position = [], 0, 8
+    while position + 12 <= len(data):
+        end = position + 12 + int.from_bytes(data[position : position + 4])
+        name = data[position + 4 : position + 8]
+        is_checked = name[0] & _ANCILLARY and name != b"fdAT" and end <= len(data)
+        if is_checked and zlib.crc32(whole[position + 4 : end - 4]) != int.from_bytes(data[end - 4 : end]):
+            parts.append(whole[start:position])
+            start = end
+        position = end
+    return [*parts, whole[start:]]
+
+
+def ends_early(data: FileBytes, *, all_frames: bool) -> bool:
+    """Return True if a JPEG, PNG or GIF has no end, which a decoder may still not need to see."""
+    if data[:2] == b"\xff\xd8":
+        scan = find_segment(data, {_START_OF_SCAN})
+        return scan is not None and data.find(bytes([0xFF, _END_OF_IMAGE]), scan) < 0
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return _png_ends_early(data)
+    return data[:6] in {b"GIF87a", b"GIF89a"} and _gif_ends_early(data, all_frames=all_frames)
+
+
+def whole_segments(data: FileBytes) -> int:
+    """Return the size of a JPEG without the segment in which it ends, such as a table between two scans."""
+    position = 2
+    while found := _JPEG_MARKER.search(data, position):
+        position = found.end()
+        if found[0][1] not in _STANDALONE:
+            position += int.from_bytes(data[position : position + 2])
+        if position > len(data) or len(data) < found.end() + 2:
+            return found.start()
+    return len(data)
+
+
+def _png_ends_early(data: FileBytes) -> bool:
+    position = 8
+    while position + 12 <= len(data):
+        if data[position + 4 : position + 8] == b"IEND":
+            return False
+        position += 12 + int.from_bytes(data[position : position + 4])
+    return True
+
+
+def _gif_ends_early(data: FileBytes, *, all_frames: bool) -> bool:
+    position = 13 + _color_table_bytes(data[10:11])
+    while position < len(data) and data[position] != _GIF_TRAILER:
+        first = data[position]
+        position += 1
+        if first in {_GIF_EXTENSION, _GIF_IMAGE}:
+            position += 1 if first == _GIF_EXTENSION else 10 + _color_table_bytes(data[position + 8 : position + 9])
+            while position < len(data) and data[position]:
+                position += 1 + data[position]
+            position += 1
+        if first == _GIF_IMAGE and not all_frames:
+            return position > len(data)
+    # Without the mark of its end alone it is whole.
+    return position > len(data)
 
 
 def _samples_per_pixel(frame: bytes) -> float:

@@ -96,6 +96,7 @@ class _Worker:
                     "height": each.height,
                     "is_whole": each.is_whole,
                     "from_preview": each.from_preview,
+                    "is_damaged": each.is_damaged,
                     "bytes": len(each.data),
                 }
                 for each in made

@@ -143,6 +143,7 @@ def _lines(outcome: Outcome) -> Iterator[bytes]:
             "height": thumbnail and (thumbnail.height or None),
             "thumbnail_bytes": thumbnail and thumbnail.size,
             "from_preview": thumbnail and thumbnail.from_preview,
+            "damaged": thumbnail and thumbnail.is_damaged,
             "code": outcome.code or None,
             "reason": outcome.reason or None,
         }

@@ -87,6 +87,9 @@ class Counts(BaseModel):
     renamed: Count = Field(
         0, description="Of those made, the ones with a suffix to the name; in a dry run, as far as the listing shows."
     )
+    damaged: Count = Field(
+        0, description="Of those created or skipped, the ones whose file ends too early, shown as far as it goes."
+    )
     passed_over: Count = Field(0, description="Objects in the folder that are no images.")
     left_out: Count = Field(0, description="Images that INCLUDE, EXCLUDE or `since` leave out.")
     bytes_read: Count = 0
@@ -194,6 +197,7 @@ class Report:
             so_far.assigned += 1
             so_far.bytes_read += outcome.bytes_read
             so_far.bytes_written += outcome.bytes_written
+            so_far.damaged += outcome.is_damaged
             if outcome.renamed:
                 so_far.renamed += 1
                 for thumbnail in outcome.renamed:

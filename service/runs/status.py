@@ -92,6 +92,7 @@ class RunStatus(BaseModel):
     rejected: int = 0
     failed: int = 0
     renamed: int = 0
+    damaged: int = Field(0, description="Of those created or skipped, the ones whose file ends too early.")
     passed_over: int = 0
     bytes_read: int = 0
     bytes_written: int = 0
@@ -189,7 +190,7 @@ def _add_up(status: RunStatus, summaries: Sequence[Summary]) -> None:
     now = sum(summaries, Counts())
     for field in ("created", "renamed", "bytes_read", "bytes_written"):
         setattr(status, field, getattr(made, field))
-    for field in ("rejected", "failed", "passed_over"):
+    for field in ("rejected", "failed", "damaged", "passed_over"):
         setattr(status, field, getattr(now, field))
     for summary in summaries:
         status.skipped += max(0, summary.skipped - summary.made_before.created)

@@ -82,6 +82,7 @@ class EventAnswer(BaseModel):
     source: str | None = None
     thumbnail: str | None = Field(None, description="Of several sizes, the first.")
     thumbnails: list[str] | None = Field(None, description="Of several sizes, all.")
+    damaged: bool | None = Field(None, description="True if the file ends too early: what is there is shown.")
     code: str | None = None
     reason: str | None = None
 
@@ -163,6 +164,7 @@ async def _answer_event(
         source=str(outcome.source),
         thumbnail=thumbnails[0] if thumbnails else None,
         thumbnails=thumbnails if len(thumbnails) > 1 else None,
+        damaged=outcome.is_damaged or None,
         code=outcome.code or None,
         reason=outcome.reason or None,
     )

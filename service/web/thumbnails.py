@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, WithJsonSchema
 from service.bootstrap import Service
 from service.errors import InvalidValue, OutsideFence
 from service.lookup import describe_thumbnail, find_in_all_hours
-from service.naming import GENERATION_KEY, SIZE_KEY, SOURCE_KEY, SPEC_KEY
+from service.naming import DAMAGED, DAMAGED_KEY, GENERATION_KEY, SIZE_KEY, SOURCE_KEY, SPEC_KEY
 from service.storage.addresses import OBJECT_PATTERN, ObjectLocation
 from service.storage.base import FoundObjects, StoredObject
 from service.web.answers import UNAVAILABLE, ErrorAnswer
@@ -28,6 +28,7 @@ class FoundThumbnail(BaseModel):
     generation: str | None = Field(None, description="The generation of the source that it was made of.")
     spec: str | None = Field(None, description="The settings that shaped it.")
     size: str | None = Field(None, description="Its pixels, such as `100x75`.")
+    damaged: bool | None = Field(None, description="True if the source's file ends too early: it shows what is there.")
 
     @classmethod
     def of(cls, stored: StoredObject) -> Self:
@@ -38,6 +39,7 @@ class FoundThumbnail(BaseModel):
             generation=stored.metadata.get(GENERATION_KEY),
             spec=stored.metadata.get(SPEC_KEY),
             size=stored.metadata.get(SIZE_KEY),
+            damaged=stored.metadata.get(DAMAGED_KEY) == DAMAGED or None,
         )
 
 

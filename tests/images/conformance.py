@@ -37,7 +37,7 @@ Pixels = NDArray[Any]
 
 BOX = 100
 MAX_PIXELS = 100_000_000
-QUALITY = 98
+QUALITY = 100
 """At which thumbnails are compared, so that the picture is judged, and not what any lossy format does to it."""
 
 
@@ -244,6 +244,18 @@ def bmp(pixels: Pixels, masks: Sequence[int], bits: int) -> bytes:
     return b"BM" + struct.pack("<IHHI", 14 + 108 + len(body), 0, 0, 14 + 108) + head + body
 
 
+def bmp_with_profile(pixels: Pixels, profile: bytes) -> bytes:
+    """A BMP of 24 bits with a header of version 5, which has a profile behind the pixels."""
+    height, width = pixels.shape[:2]
+    row_bytes = -(-width * 3 // 4) * 4
+    body = b"".join(row[:, ::-1].tobytes().ljust(row_bytes, b"\0") for row in pixels[::-1])
+    head = struct.pack("<IiiHHIIiiII", 124, width, height, 1, 24, 0, len(body), 0, 0, 0, 0)
+    head = head.ljust(56, b"\0") + b"DEBM"
+    head = head.ljust(108, b"\0") + struct.pack("<IIII", 4, 124 + len(body), len(profile), 0)
+    size = 14 + len(head) + len(body) + len(profile)
+    return b"BM" + struct.pack("<IHHI", size, 0, 0, 14 + len(head)) + head + body + profile
+
+
 def ico_with_mask(pixels: Pixels) -> bytes:
     """An icon of 24 bits a pixel, whose transparency is a mask of one bit behind the colours."""
     height, width = pixels.shape[:2]
@@ -307,6 +319,20 @@ def matrix_profile(
     adapted = (adaptation @ colorants).T
     tags = {name: _xyz(colorant) for name, colorant in zip((b"rXYZ", b"gXYZ", b"bXYZ"), adapted, strict=True)}
     return _profile(b"RGB ", tags | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), _curve(gamma)))
+
+
+def violet_profile() -> bytes:
+    """An ICC profile whose colorants add up to no white: its green has been lost."""
+    red, green, blue = (0.436, 0.222, 0.014), (0.0, 0.0, 0.0), (0.143, 0.061, 0.714)
+    tags = {b"rXYZ": _xyz(red), b"gXYZ": _xyz(green), b"bXYZ": _xyz(blue)}
+    return _profile(b"RGB ", tags | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), _curve(2.2)))
+
+
+def tinting_profile() -> bytes:
+    """An ICC profile with the colorants of sRGB, and a curve for red that is none of a display's: gray becomes cyan."""
+    colorants = {b"rXYZ": (0.436, 0.222, 0.014), b"gXYZ": (0.385, 0.717, 0.097), b"bXYZ": (0.143, 0.061, 0.714)}
+    curves = {b"rTRC": _curve(6.0), b"gTRC": _curve(1.8), b"bTRC": _curve(1.8)}
+    return _profile(b"RGB ", {tag: _xyz(values) for tag, values in colorants.items()} | curves)
 
 
 def gray_profile(gamma: float) -> bytes:
@@ -577,6 +603,8 @@ def _layouts() -> Iterator[Case]:
     yield case("JPEG with a film behind it", lambda: encoded(pillow(photo()), quality=90) + _noise(10_000_000))
     yield case("PNG RGB interlaced", lambda: png(photo(), 8, 2, interlaced=True))
     yield case("PNG gray interlaced", lambda: png(gray(), 8, 0, interlaced=True))
+    yield case("PNG whose text and time have a wrong checksum", _png_with_wrong_checksums, photo)
+    yield case("PNG whose profile has a wrong checksum, so that it does not count", _png_with_wrong_profile, photo)
     yield case("GIF interlaced", lambda: encoded(indexed(200), "GIF", interlace=1))
     yield case("GIF in order", lambda: encoded(indexed(200), "GIF", interlace=0))
     for compression, planar, order in product((1, 8), (False, True), "<>"):
@@ -617,6 +645,23 @@ def _layouts() -> Iterator[Case]:
 def _heic_with_preview(size: tuple[int, int]) -> bytes:
     picture = pillow(photo())
     return heic(picture, ImageOps.pad(picture, size))
+
+
+def with_wrong_checksum(data: bytes, chunk: bytes) -> bytes:
+    """A PNG of whose first chunk of this name one bit of the checksum is another."""
+    place = data.index(chunk)
+    end = place + 4 + int.from_bytes(data[place - 4 : place])
+    return data[:end] + bytes([data[end] ^ 1]) + data[end + 1 :]
+
+
+def _png_with_wrong_checksums() -> bytes:
+    time = struct.pack(">HBBBBB", 2026, 1, 2, 3, 4, 5)
+    data = png(photo(), 8, 2, (b"tEXt", b"Comment\0made for a test"), (b"tIME", time))
+    return with_wrong_checksum(with_wrong_checksum(data, b"tEXt"), b"tIME")
+
+
+def _png_with_wrong_profile() -> bytes:
+    return with_wrong_checksum(encoded(pillow(photo()), "PNG", icc_profile=display_p3()), b"iCCP")
 
 
 def _noise(length: int) -> bytes:
@@ -719,6 +764,16 @@ def _profiles() -> Iterator[Case]:
         yield case(
             f"{image_format} broken profile", partial(_with_profile, image_format, photo, lambda: b"none" * 99), photo
         )
+    for name, profile in (("no white", violet_profile), ("a tint", tinting_profile)):
+        for image_format in ("JPEG", "PNG", "TIFF"):
+            yield case(
+                f"{image_format}, a profile with {name}", partial(_with_profile, image_format, photo, profile), photo
+            )
+    yield case(
+        "BMP Display P3",
+        lambda: bmp_with_profile(photo(), display_p3()),
+        lambda: _from_profile(photo(), display_p3()),
+    )
     yield case("JPEG RGB with a profile for CMYK", partial(_with_profile, "JPEG", photo, cmyk_profile), photo)
     yield case(
         "PNG gray with a profile for RGB",
@@ -829,6 +884,12 @@ def _transparency() -> Iterator[Case]:
     yield case("TIFF RGBA, premultiplied", lambda: tiff(_premultiplied(), 8, 2, extra=[1]), photo_with_alpha)
     yield case("TIFF RGBA, 16 bit", lambda: tiff(wide(photo_with_alpha()), 16, 2, extra=[2]))
     yield case("TIFF gray and alpha", lambda: tiff(cut_out(gray(), soft_disc()), 8, 1, extra=[2]))
+    yield case("TIFF gray and alpha, premultiplied", lambda: tiff(_premultiplied_gray(), 8, 1, extra=[1]), _gray_alpha)
+    yield case(
+        "TIFF gray and alpha, premultiplied, deflate",
+        lambda: tiff(_premultiplied_gray(), 8, 1, extra=[1], compression=8, packed=zlib.compress),
+        _gray_alpha,
+    )
     yield case(
         "TIFF with a fourth sample that means nothing",
         lambda: tiff(np.dstack([photo(), soft_disc()]), 8, 2, extra=[0]),
@@ -899,6 +960,15 @@ def _on_screen(frame: Pixels, screen: tuple[int, int], place: tuple[int, int]) -
 def _premultiplied() -> Pixels:
     pixels = photo_with_alpha().astype(np.float64)
     return np.asarray(np.dstack([pixels[..., :3] * pixels[..., 3:] / 255, pixels[..., 3]]).round().astype(np.uint8))
+
+
+def _premultiplied_gray() -> Pixels:
+    pixels = cut_out(gray(), soft_disc()).astype(np.float64)
+    return np.asarray(np.dstack([pixels[..., 0] * pixels[..., 1] / 255, pixels[..., 1]]).round().astype(np.uint8))
+
+
+def _gray_alpha() -> Pixels:
+    return _gray_alpha_rgba(cut_out(gray(), soft_disc()))
 
 
 def _gray_alpha_rgba(samples: Pixels) -> Pixels:
@@ -1054,16 +1124,129 @@ def cases() -> list[Case]:
     return [*_plain(), *_layouts(), *_orientations(), *_profiles(), *_ink(), *_transparency(), *_palettes(), *_deep()]
 
 
-def refused_cases() -> list[Case]:
-    """Files that are whole, and of a kind that Pillow does not read: they are refused, not passed on as noise."""
+def refused_cases() -> list[tuple[Case, str]]:
+    """Files that are whole, of a kind that is not read, and the name of the kind: refused, not passed on as noise."""
     gray_and_alpha = cut_out(gray(), soft_disc())
-    return [
-        Case("Refused", "TIFF RGB float", lambda: tiff(_light(photo()).astype(np.float32), 32, 2, kind=3)),
-        Case("Refused", "TIFF gray and alpha, 16 bit", lambda: tiff(wide(gray_and_alpha), 16, 1, extra=[2])),
-        Case("Refused", "TIFF gray, all of 32 bit", lambda: tiff(gray().astype(np.uint32) * 0x01010101, 32, 1)),
-        Case("Refused", "TIFF gray of 64 bit", lambda: tiff(gray() / 255.0, 64, 1, kind=3)),
-        Case("Refused", "JPEG 2000 in a TIFF", lambda: tiff(photo(), 8, 2, compression=34712)),
+    kinds: list[tuple[str, Callable[[], bytes], str]] = [
+        (
+            "TIFF RGB float",
+            lambda: tiff(_light(photo()).astype(np.float32), 32, 2, kind=3),
+            "3 floating-point samples of 32",
+        ),
+        ("TIFF gray, half float", lambda: tiff((gray() / 255.0).astype(np.float16), 16, 1, kind=3), "floating-point"),
+        (
+            "TIFF gray and alpha, 16 bit",
+            lambda: tiff(wide(gray_and_alpha), 16, 1, extra=[2]),
+            "2 unsigned samples",
+        ),
+        ("TIFF gray and alpha, planes", lambda: tiff(gray_and_alpha, 8, 1, extra=[2], planar=True), "planes"),
+        (
+            "TIFF gray and alpha, planes, deflate",
+            lambda: tiff(_premultiplied_gray(), 8, 1, extra=[1], planar=True, compression=8, packed=zlib.compress),
+            "planes",
+        ),
+        ("TIFF gray, all of 32 bit", lambda: tiff(gray().astype(np.uint32) * 0x01010101, 32, 1), "unsigned"),
+        ("TIFF gray of 64 bit", lambda: tiff(gray() / 255.0, 64, 1, kind=3), "of 64 bits"),
+        ("TIFF gray of 3 bit", lambda: tiff(few_bits(3), 3, 1), "of 3 bits"),
+        ("TIFF RGB of 32 bit", lambda: tiff(photo().astype(np.uint32) << 24, 32, 2), "3 unsigned samples of 32 bits"),
+        ("TIFF complex", lambda: tiff(photo(), 8, 2, kind=6), "complex"),
+        ("TIFF CIELAB, 16 bit", lambda: tiff(wide(photo()), 16, 8), "CIELAB"),
+        ("TIFF ICCLAB", lambda: tiff(photo(), 8, 9), "ICCLAB"),
+        ("TIFF LogLuv", lambda: tiff(photo(), 8, 32845), "LogLuv"),
+        ("JPEG 2000 in a TIFF", lambda: tiff(photo(), 8, 2, compression=34712), "JPEG 2000"),
+        ("JBIG in a TIFF", lambda: tiff(few_bits(1), 1, 0, compression=34661), "JBIG"),
+        ("BMP of odd masks", lambda: bmp(photo(), (0xF00, 0xF0, 0xF, 0), 16), "masks"),
+        ("BMP of 2 bits", lambda: _bmp_as(2, 0), "2 bits a pixel"),
+        ("JPEG in a BMP", lambda: _bmp_as(0, 4), "JPEG"),
+        ("JPEG of 12 bits", partial(_jpeg_as, 0xC1, bits=12), "12 bits"),
+        ("JPEG lossless", lambda: lossless_jpeg(gray()[..., None]), "a lossless JPEG"),
+        ("JPEG RGB, lossless", lambda: lossless_jpeg(photo()), "a lossless JPEG"),
+        ("JPEG lossless, arithmetic", partial(_jpeg_as, 0xCB), "lossless arithmetic"),
+        ("JPEG hierarchical", partial(_jpeg_as, 0xC5), "hierarchical"),
+        ("JPEG-LS", partial(_jpeg_as, 0xF7), "JPEG-LS"),
+        ("PNG of iOS", lambda: _apple_png(photo()), "iOS"),
+        ("AVIF without colours", _auxiliary_avif, "AVIF"),
+        ("Raw: DNG", lambda: raw_photo(dng=True), "raw photo of a camera"),
+        ("Raw: colour filter array", lambda: tiff(wide(gray()), 16, 32803), "raw photo of a camera"),
+        ("Raw: linear", lambda: tiff(wide(photo()), 16, 34892), "raw photo of a camera"),
+        ("Raw: NEF or ARW", raw_photo, "raw photo of a camera"),
+        ("Raw: CR2", _cr2, "raw photo of a camera"),
     ]
+    return [(Case("Refused", name, make), word) for name, make, word in kinds]
+
+
+def _bmp_as(bits: int, coding: int) -> bytes:
+    """A BMP whose header says so."""
+    data = bytearray(encoded(pillow(gray()), "BMP"))
+    data[28:30], data[30:34] = struct.pack("<H", bits), struct.pack("<I", coding)
+    return bytes(data)
+
+
+def _jpeg_as(frame: int, bits: int = 8) -> bytes:
+    """A JPEG whose frame says so."""
+    data = bytearray(encoded(pillow(photo())))
+    place = data.index(b"\xff\xc0")
+    data[place + 1], data[place + 4] = frame, bits
+    return bytes(data)
+
+
+def lossless_jpeg(samples: Pixels) -> bytes:
+    """A lossless JPEG: each sample is the difference to its left neighbour (ITU T.81, annex H)."""
+    height, width, bands = samples.shape
+    values = samples.astype(int)
+    above = np.concatenate([np.full((1, 1, bands), 128), values[:-1, :1]])
+    bits = []
+    for difference in np.diff(values, axis=1, prepend=above).ravel().tolist():
+        size = abs(difference).bit_length()
+        place = difference + (2**size - 1 if difference < 0 else 0)
+        # The codes are the sizes themselves, in 4 bits.
+        bits.append(f"{size:04b}" + (f"{place:0{size}b}" if size else ""))
+    text = "".join(bits)
+    text += "1" * (-len(text) % 8)
+    body = int(text, 2).to_bytes(len(text) // 8).replace(b"\xff", b"\xff\0")
+    table = b"\0" + bytes([0, 0, 0, 9]) + bytes(12) + bytes(range(9))
+    frame = struct.pack(">BHHB", 8, height, width, bands) + b"".join(bytes([band, 0x11, 0]) for band in range(bands))
+    scan = bytes([bands]) + b"".join(bytes([band, 0]) for band in range(bands)) + bytes([1, 0, 0])
+    segments = b"".join(
+        struct.pack(">BBH", 0xFF, marker, len(part) + 2) + part
+        for marker, part in [(0xC3, frame), (0xC4, table), (0xDA, scan)]
+    )
+    return b"\xff\xd8" + segments + body + b"\xff\xd9"
+
+
+def _apple_png(pixels: Pixels) -> bytes:
+    """A PNG as Apple's tools make it for iOS, with a chunk before the header."""
+    data = png(pixels, 8, 2)
+    return data[:8] + png_chunk(b"CgBI", b"\x50\0\x20\2") + data[8:]
+
+
+def _auxiliary_avif() -> bytes:
+    """An AVIF whose item has a coding that is none of its own."""
+    return encoded(pillow(photo()), "AVIF").replace(b"av01", b"av99")
+
+
+def raw_photo(*, dng: bool = False) -> bytes:
+    """A TIFF as cameras write it: first a tiny picture, and the samples of the sensor in a directory of its own."""
+    make = (271, "s", (b"Camera",))
+    more: list[tuple[int, str, tuple[Any, ...]]] = [make, (330, "I", (0,))]
+    if dng:
+        more = [make, (50706, "B", (1, 4, 0, 0))]
+    tiny = tiff(photo()[:8, :8], 8, 2, more=more)
+    if dng:
+        return tiny
+    sensor = tiff(wide(gray()), 16, 32803)
+    base = len(tiny)
+    (start,) = struct.unpack("<I", sensor[4:8])
+    entries = bytearray(sensor[start:])
+    # Of the sensor's directory no value but its place counts here.
+    place = tiny.index(struct.pack("<HHI", 330, 4, 1)) + 8
+    return tiny[:place] + struct.pack("<I", base) + tiny[place + 4 :] + bytes(entries)
+
+
+def _cr2() -> bytes:
+    data = tiff(photo()[:8, :8], 8, 2)
+    (start,) = struct.unpack("<I", data[4:8])
+    return data[:4] + struct.pack("<I", start) + b"CR\2\0" + data[12:]
 
 
 # The table

@@ -14,6 +14,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -24,7 +25,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from service.errors import ImageRejected
+from service.errors import CorruptImage, ImageRejected
 from service.images.spec import Box, OutputFormat, Thumbnail, ThumbnailSpec
 from service.images.thumbnail import make_thumbnails
 from tests.images.conformance import (
@@ -177,10 +178,20 @@ def mutated_files(draw: st.DrawFn) -> bytes:
 
 
 def _ends_well(data: bytes, max_pixels: int = FEW_PIXELS) -> ImageRejected | None:
-    """Make thumbnails and look at them; return the rejection. Everything else is a failure."""
+    """Make thumbnails and look at them; return the rejection. Everything else is a failure.
+
+    What is corrupt is tried again as something of which the rest is to be shown.
+    """
+    rejection = _try(data, SPECS, max_pixels)
+    if isinstance(rejection, CorruptImage):
+        _try(data, [replace(spec, shows_damaged=True) for spec in SPECS], max_pixels)
+    return rejection
+
+
+def _try(data: bytes, specs: list[ThumbnailSpec], max_pixels: int) -> ImageRejected | None:
     began, rejection, thumbnails = time.thread_time(), None, list[Thumbnail]()
     try:
-        thumbnails = make_thumbnails(data, SPECS, max_pixels=max_pixels, reserve=unbounded)
+        thumbnails = make_thumbnails(data, specs, max_pixels=max_pixels, reserve=unbounded)
     except ImageRejected as error:
         rejection = error
     assert time.thread_time() - began < 10, "processor time that no noise explains"

@@ -35,6 +35,7 @@ FIELDS = [
     "height",
     "thumbnail_bytes",
     "from_preview",
+    "damaged",
     "code",
     "reason",
 ]
@@ -104,6 +105,7 @@ def test_a_manifest_has_a_line_for_each_thumbnail_and_each_image_without_one(
             "height": 75,
             "thumbnail_bytes": thumbnail.size,
             "from_preview": False,
+            "damaged": False,
             "code": None,
             "reason": None,
         },
@@ -117,9 +119,20 @@ def test_a_manifest_has_a_line_for_each_thumbnail_and_each_image_without_one(
 
 
 def rejected(generation: int, size: int, line: Line) -> Line:
-    nothing = dict.fromkeys(("thumbnail", "width", "height", "thumbnail_bytes", "from_preview"))
+    nothing = dict.fromkeys(("thumbnail", "width", "height", "thumbnail_bytes", "from_preview", "damaged"))
     told = {key: line[key] for key in ("source", "code", "reason")}
     return told | nothing | {"generation": generation, "bytes": size, "outcome": "rejected"}
+
+
+def test_the_line_of_a_damaged_image_that_is_shown_says_so(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    store.put("gs://photos/in/cut.jpg", WIDE[:-200])
+    store.put("gs://photos/in/whole.jpg", WIDE)
+    for run_id in ("before", "mine"):
+        finished(task(store, executor, run_id=run_id, damaged="show"))
+    assert {line["source"].rpartition("/")[2]: line["damaged"] for line in lines(store)} == {
+        "cut.jpg": True,
+        "whole.jpg": False,
+    }
 
 
 @pytest.mark.parametrize("timestamp", ["run", "created"])
@@ -439,5 +452,5 @@ class TestThePage:
             name: str(kind) for name, kind, *_ in answer("DESCRIBE SELECT * FROM read_json('manifest/*.jsonl.gz')")
         }
         numbers = {"generation", "bytes", "width", "height", "thumbnail_bytes"}
-        kinds = dict.fromkeys(FIELDS, "VARCHAR") | dict.fromkeys(numbers, "BIGINT") | {"from_preview": "BOOLEAN"}
-        assert types == kinds
+        texts = dict.fromkeys(FIELDS, "VARCHAR")
+        assert types == texts | dict.fromkeys(numbers, "BIGINT") | dict.fromkeys(("from_preview", "damaged"), "BOOLEAN")

@@ -22,6 +22,7 @@ from service.runs.bounded import map_bounded
 from service.runs.existing import BATCH
 from service.runs.report import LIST_LIMIT
 from service.runs.request import RunRequest
+from service.runs.status import run_status
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange
 from service.storage.base import StoredObject
 from tests.support.assembly import finished, make_task
@@ -194,6 +195,34 @@ def test_a_second_run_takes_in_what_is_new_or_changed(store: MemoryStore, execut
     store.put("gs://photos/in/c.jpg", SMALL)
     report = finished(make_task(store, executor))
     assert (report.created, report.skipped) == (2, 1)
+
+
+def test_damaged_images_that_are_shown_are_counted_and_only_they_depend_on_the_setting(
+    store: MemoryStore, executor: ThreadPoolExecutor
+) -> None:
+    for name in ("a", "b", "c"):
+        store.put(f"gs://photos/in/{name}.jpg", SMALL)
+    for name in ("cut1", "cut2"):
+        store.put(f"gs://photos/in/{name}.jpg", jpeg()[:-200])
+
+    def counts(run_id: str, damaged: str) -> tuple[int, int, int, int]:
+        report = finished(make_task(store, executor, RunRequest(run_id=run_id), damaged=damaged))
+        return report.created, report.skipped, report.rejected, report.damaged
+
+    assert counts("first", "reject") == (3, 0, 2, 0)
+    assert counts("second", "show") == (2, 3, 0, 2)
+    assert counts("third", "show") == (0, 5, 0, 2)
+    assert counts("fourth", "reject") == (0, 3, 2, 0)
+    status = run_status(store, "photos", "second")
+    assert (status.created, status.damaged) == (2, 2)
+
+
+def test_a_run_and_one_with_another_setting_for_damaged_images_are_two(
+    store: MemoryStore, executor: ThreadPoolExecutor
+) -> None:
+    finished(make_task(store, executor, RunRequest(run_id="mine")))
+    with pytest.raises(InvalidValue, match="run_id"):
+        make_task(store, executor, RunRequest(run_id="mine"), damaged="show").open()
 
 
 def test_other_sizes_or_another_layout_are_made_anew(store: MemoryStore, executor: ThreadPoolExecutor) -> None:

@@ -510,6 +510,17 @@ class TestEvents:
         assert proxy.requests == {"read": 1, "write": 1}
         assert deliver(client, resource).json()["outcome"] == "skipped"
 
+    def test_a_damaged_picture_that_is_shown_says_so_in_the_answer(self, serve: Serve, put: Put) -> None:
+        resource = put("in/cut.jpg", jpeg()[:-200])
+        client, _ = serve(damaged="show")
+        for outcome in ("created", "skipped"):
+            answer = deliver(client, resource).json()
+            assert (answer["outcome"], answer["damaged"]) == (outcome, True)
+        found = client.get("/thumbnails", params={"source": answer["source"]}).json()["thumbnails"]
+        assert [each["damaged"] for each in found] == [True]
+        client, _ = serve()
+        assert deliver(client, resource).json()["code"] == "corrupt_image"
+
     def test_every_envelope_makes_the_same_thumbnail(self, serve: Serve, put: Put, bucket: str) -> None:
         resource = put("in/a.jpg", jpeg())
         client, _ = serve()
