@@ -23,8 +23,6 @@ _BOX_PRIMARIES = _PRIMARIES | {2: BT709}
 _BOX_TRANSFERS = _TRANSFERS | dict.fromkeys((GAMMA, 2, 6, 14, 15), SRGB)
 """What the transfer characteristics of a video camera mean in an AVIF: there, Chromium takes them all for sRGB."""
 
-_MAX_NITS = 10_000.0
-"""There is no more in PQ."""
 _CHUNK_BYTES = 24
 """Most that a chunk about colors has."""
 
@@ -95,4 +93,4 @@ def _understood(primaries: int | None, transfer: int | None, peak_nits: float) -
     """Return None if a code point means nothing here; a luminance of 0 is one that is not known."""
     if primaries is None or transfer is None:
         return None
-    return CodePoints(primaries, transfer, min(peak_nits, _MAX_NITS)) if peak_nits else CodePoints(primaries, transfer)
+    return CodePoints(primaries, transfer, peak_nits) if peak_nits else CodePoints(primaries, transfer)

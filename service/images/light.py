@@ -5,7 +5,8 @@ floating point, strip by strip. Knows no file formats.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
+from itertools import pairwise
 from math import exp, log, log2
 from typing import Any
 
@@ -43,6 +44,7 @@ _HLG_PEAK = 1000 / _WHITE_NITS
 """Brightest light of the display that HLG is meant for (ITU-R BT.2100, table 5)."""
 _HLG_SYSTEM_GAMMA = 1.2
 _KNEE_SMOOTHNESS = 0.65
+_CURVE_POINTS = 8
 
 
 def show_in_srgb(picture: Image.Image, said: CodePoints) -> Image.Image:
@@ -117,18 +119,35 @@ def _mix(matrix: _Matrix, planes: Sequence[_Plane]) -> list[_Plane]:
 def _tone_map(brightest: _Plane, peak: float, least: _Plane, most: _Plane) -> _Plane:
     """Return by how much light is to be multiplied whose brightest part and whose picture's peak, over 1, are given.
 
-    This is the reference white tone mapping operator of SMPTE ST 2094-50, annex C, to a display without headroom. Up
-    to white it is a straight line; from there to the peak, which becomes the display's white, a quadratic Bézier curve.
+    This is the reference white tone mapping operator of SMPTE ST 2094-50, annex C, to a display without headroom, as
+    Chromium computes it. Up to white, all is multiplied alike. From there to the peak, which becomes the display's
+    white, the logarithm of the gain is a cubic spline.
     """
+    points = _gain_curve(peak)
+    gain: _Plane = points[0][1]
+    for (x0, y0, slope0), (x1, y1, slope1) in pairwise(points):
+        width = x1 - x0
+        part = (least(most(brightest, x0), x1) - x0) * (1 / width)
+        rise, start, end = y1 - y0, slope0 * width, slope1 * width
+        # A segment adds nothing before it begins, and no more once it has ended.
+        gain = ((part * (start + end - 2 * rise) + (3 * rise - 2 * start - end)) * part + start) * part + gain
+    return 2.0**gain * (peak / most(brightest, peak))
+
+
+@lru_cache(maxsize=16)
+def _gain_curve(peak: float) -> list[tuple[float, float, float]]:
+    """Return light, logarithm of the gain, and its slope there, at eight points of a quadratic Bézier curve."""
     white = 1 - min(log2(peak) / log2(1000 / _WHITE_NITS), 1) / 2
     middle_x = 1 - _KNEE_SMOOTHNESS + _KNEE_SMOOTHNESS / white
     middle_y = (1 - _KNEE_SMOOTHNESS) * white + _KNEE_SMOOTHNESS
-    # The curve's parameter, from 0 to 1, solves a quadratic equation.
-    beyond_white = least(most(brightest, 1.0), peak) - 1.0
-    slope, bend = 2 * (middle_x - 1), 1 - 2 * middle_x + peak
-    parameter = 2.0 * beyond_white / (slope + (slope**2 + 4 * bend * beyond_white) ** 0.5)
-    mapped = white + parameter * (2 * (middle_y - white) + parameter * (white - 2 * middle_y + 1))
-    return mapped / most(brightest, 1.0)
+    points = []
+    for step in range(_CURVE_POINTS):
+        t = step / (_CURVE_POINTS - 1)
+        x = 1 + t * (2 * (middle_x - 1) + t * (1 - 2 * middle_x + peak))
+        y = white + t * (2 * (middle_y - white) + t * (white - 2 * middle_y + 1))
+        slope = (middle_y - white + t * (white - 2 * middle_y + 1)) / (middle_x - 1 + t * (1 - 2 * middle_x + peak))
+        points.append((x, log2(y / x), (x * slope - y) / (log(2) * x * y)))
+    return points
 
 
 def _encode(light: _Plane, least: _Plane, most: _Plane) -> _Plane:

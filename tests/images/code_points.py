@@ -110,18 +110,25 @@ def hlg_nits(signal: Light, primaries: int) -> Light:
 
 def tone_mapped(light: Light, peak_nits: float) -> Light:
     """SMPTE ST 2094-50, annex C, for a display that shows nothing brighter than white (1)."""
-    brightest = max(peak_nits / WHITE_NITS, 1)
-    if brightest == 1:
+    peak = peak_nits / WHITE_NITS
+    if peak <= 1:
         return light.copy()
-    white = 1 - min(np.log(brightest) / np.log(1000 / WHITE_NITS), 1) / 2
-    # A quadratic Bézier curve; up to white, the line from black to its first point.
-    steps = np.linspace(0, 1, 5000)
-    weights = np.stack([(1 - steps) ** 2, 2 * steps * (1 - steps), steps**2])
-    x = np.array([1, 0.35 + 0.65 / white, brightest]) @ weights
-    y = np.array([white, 0.35 * white + 0.65, 1]) @ weights
-    largest = light.max(-1)
-    wanted = np.where(largest <= 1, largest * white, np.interp(largest, x, y))
-    return np.asarray(light * (wanted / np.maximum(largest, 1e-9))[..., None])
+    white = 1 - min(np.log(peak) / np.log(1000 / WHITE_NITS), 1) / 2
+    # A quadratic Bézier curve, of which eight points are taken.
+    t = np.linspace(0, 1, 8)
+    corners = np.array([[1, white], [0.35 + 0.65 / white, 0.35 * white + 0.65], [peak, 1]])
+    x, y = (np.stack([(1 - t) ** 2, 2 * t * (1 - t), t**2], -1) @ corners).T
+    dx, dy = (np.stack([t - 1, 1 - 2 * t, t], -1) @ corners).T
+    gains, slopes = np.log2(y / x), (dy / dx / y - 1 / x) / np.log(2)
+    # Between them, cubic Hermite polynomials.
+    largest = np.clip(light.max(-1), 1, peak)
+    left = np.clip(np.searchsorted(x, largest, side="right") - 1, 0, 6)
+    width = x[left + 1] - x[left]
+    u = (largest - x[left]) / width
+    gain = (2 * u**3 - 3 * u**2 + 1) * gains[left] + (3 * u**2 - 2 * u**3) * gains[left + 1]
+    gain += (u**3 - 2 * u**2 + u) * width * slopes[left] + (u**3 - u**2) * width * slopes[left + 1]
+    beyond = np.maximum(light.max(-1) / peak, 1)
+    return np.asarray(light * (2**gain / beyond)[..., None])
 
 
 def shown_in_srgb(signal: Light, primaries: int, transfer: int, peak_nits: float = 1000) -> Light:

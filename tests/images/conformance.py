@@ -815,8 +815,8 @@ _Row = tuple[str, Callable[[], bytes], Callable[[], Pixels]]
 
 def _light_levels() -> Iterator[_Row]:
     """HDR whose brightest pixel is said."""
-    for transfer, nits in ((PQ, 150), (PQ, 400), (PQ, 4000), (PQ, 12_000), (HLG, 400), (HLG, 4000)):
-        pixels = partial(_written_photo, BT2020, transfer, nits if nits < 10_000 else 1000)
+    for transfer, nits in ((PQ, 150), (PQ, 400), (PQ, 4000), (HLG, 400), (HLG, 4000)):
+        pixels = partial(_written_photo, BT2020, transfer, nits)
         look = partial(_by_code_points, pixels, BT2020, transfer, nits)
         name = f"{_TRANSFERS[transfer]}, {nits} cd/m²"
         level, display = code_points.content_light(nits), code_points.mastering_display(nits)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from service.images.boxes import primary_properties
-from service.images.code_points import BT2020, DISPLAY_P3, HLG, PQ, SRGB, CodePoints, read_avif
+from service.images.code_points import BT2020, DISPLAY_P3, PQ, SRGB, CodePoints, read_avif
 
 NCLX = b"nclx" + struct.pack(">HHHB", BT2020, PQ, 9, 0x80)
 OTHER = b"nclx" + struct.pack(">HHHB", DISPLAY_P3, SRGB, 6, 0x80)
@@ -79,12 +79,6 @@ def test_what_is_not_understood_is_as_if_it_were_not_there(primaries: int, trans
     assert read_avif(avif([(b"colr", said), (b"clli", struct.pack(">HH", nits, 0))], {1: [1, 2]})) is None
 
 
-def test_no_picture_is_brighter_than_its_samples_can_say() -> None:
-    said = b"nclx" + struct.pack(">HHHB", BT2020, HLG, 9, 0x80)
-    data = avif([(b"colr", said), (b"clli", struct.pack(">HH", 65_535, 0))], {1: [1, 2]})
-    assert read_avif(data) == CodePoints(BT2020, HLG, 10_000)
-
-
 @pytest.mark.parametrize("owned", [{}, {2: [4]}, {1: []}, {1: [0]}, {1: [6]}, {1: [127]}])
 def test_a_picture_may_have_no_properties(owned: dict[int, list[int]]) -> None:
     assert primary_properties(avif(PROPERTIES, owned)) == []
@@ -103,7 +97,7 @@ def test_a_flood_of_boxes_is_not_waded_through() -> None:
     said = avif(PROPERTIES, {1: [4]})
     assert primary_properties(box(b"free") * 9_000 + said)
     assert primary_properties(box(b"free") * 400_000 + said) == []
-    owned = {item: [1] * 255 for item in range(2, 60_000)} | {1: [4]}
+    owned = {item: [1] * 5 for item in range(2, 60_000)} | {1: [4]}
     assert primary_properties(avif(PROPERTIES, owned)) == []
     lists = [box(b"ipma", struct.pack(">II", 0, 0), bytes(65_000))] * 200
     described = box(b"iprp", box(b"ipco", box(b"colr", NCLX)), *lists)
