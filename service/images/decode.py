@@ -230,7 +230,7 @@ def _read_code_points(data: FileBytes, picture: Image.Image, image_format: Forma
     """Return what browsers believe: the code points of a PNG, but rather the profile of an AVIF or HEIC."""
     if image_format is PNG:
         return read_png(data)
-    if "icc_profile" in picture.info:
+    if image_format not in {AVIF, HEIF} or "icc_profile" in picture.info:
         return None
     return read_avif(data) if image_format is AVIF else read_heif(picture.info)
 

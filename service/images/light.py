@@ -43,8 +43,10 @@ _WHITE_NITS = 203
 _HLG_PEAK = 1000 / _WHITE_NITS
 """Brightest light of the display that HLG is meant for (ITU-R BT.2100, table 5)."""
 _HLG_SYSTEM_GAMMA = 1.2
+
 _KNEE_SMOOTHNESS = 0.65
 _CURVE_POINTS = 8
+"""Constants of the curve in SMPTE ST 2094-50, annex C, of which Skia (`SkHdrAgtm.cpp`) is a public text."""
 
 
 def show_in_srgb(picture: Image.Image, said: CodePoints) -> Image.Image:
