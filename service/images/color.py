@@ -1,12 +1,15 @@
 """Colors to sRGB, at the size of the thumbnail, when it costs next to nothing.
 
-Knows pictures and ICC profiles, and no file formats.
+Knows pictures, ICC profiles and code points, and no file formats.
 """
 
 import io
 from functools import cache, lru_cache
 
 from PIL import Image, ImageCms, _imagingcms
+
+from service.images.code_points import CodePoints
+from service.images.light import show_in_srgb
 
 _MAX_GAMMA_ERROR = 0.1
 """Distance from 1 within which a `gAMA` is taken to mean linear samples.
@@ -30,16 +33,21 @@ _COLOR_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
 """The color space that a profile must have, by Pillow's mode."""
 
 
-def to_srgb(picture: Image.Image, icc_profile: bytes | None, gamma: float | None) -> Image.Image:
+def to_srgb(
+    picture: Image.Image, icc_profile: bytes | None, gamma: float | None, code_points: CodePoints | None
+) -> Image.Image:
     """Convert a picture in RGB, RGBA, L, CMYK or LAB to sRGB, as RGB, RGBA or L.
 
-    A profile that is broken, makes no sense, or is for another color space, is ignored. `gamma` is the `gAMA` of a PNG.
+    Code points, which only RGB and gray have, win over a profile. One that is broken, makes no sense, or is for another
+    color space, is ignored. `gamma` is the `gAMA` of a PNG.
     """
     if picture.mode == "RGBA":
-        converted = to_srgb(_drop_alpha(picture), icc_profile, gamma).convert("RGB")
+        converted = to_srgb(_drop_alpha(picture), icc_profile, gamma, code_points).convert("RGB")
         converted.putalpha(picture.getchannel("A"))
         return converted
-    if icc_profile:
+    if code_points:
+        picture = show_in_srgb(picture, code_points)
+    elif icc_profile:
         picture = _apply_profile(picture, icc_profile)
     elif gamma is not None and abs(gamma - 1) < _MAX_GAMMA_ERROR and picture.mode in {"RGB", "L"}:
         picture = picture.point(_linear_to_srgb() * len(picture.getbands()))

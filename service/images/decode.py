@@ -21,7 +21,21 @@ from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from service.errors import CorruptImage, PictureTooLarge, UnsupportedFormat
-from service.images.formats import BMP, FORMATS, GIF, HEIF, ICO, JPEG, JPEG2000, PNG, WEBP, Format, looks_like_image
+from service.images.code_points import CodePoints, read_avif, read_heif, read_png
+from service.images.formats import (
+    AVIF,
+    BMP,
+    FORMATS,
+    GIF,
+    HEIF,
+    ICO,
+    JPEG,
+    JPEG2000,
+    PNG,
+    WEBP,
+    Format,
+    looks_like_image,
+)
 from service.images.kinds import kind_never_read, kind_refused
 from service.images.validation import FileBytes, check_jpeg, check_structure, ends_early, sound_parts, whole_segments
 
@@ -159,6 +173,8 @@ class Header:
     icc_profile: bytes | None
     gamma: float | None
     """Of a PNG without a better statement about its colors."""
+    code_points: CodePoints | None
+    """The colors by code points, if they win over the profile."""
     sample_bits: int
     """Bits of one sample of a PNG, as stored; 8 for other formats."""
     buffered_samples: float
@@ -204,6 +220,7 @@ def read_header(data: FileBytes, max_pixels: int, *, all_frames: bool, shows_dam
         orientation=None if image_format is PNG else 1 if image_format.decodes_upright else read_orientation(picture),
         icc_profile=_read_profile(picture, image_format, data),
         gamma=None if "srgb" in picture.info else picture.info.get("gamma"),
+        code_points=_read_code_points(data, picture, image_format),
         # From Pillow's raw mode, such as `RGB;16B`.
         sample_bits=int(str(picture.tile[0].args).partition(";")[2].rstrip("B") or 8) if image_format is PNG else 8,
         buffered_samples=buffered_samples,
@@ -264,6 +281,15 @@ def _read_profile(picture: ImageFile, image_format: Format, data: FileBytes) -> 
     if image_format is JPEG2000:
         return _jp2_profile(data)
     return _bmp_profile(data) if image_format is BMP else picture.info.get("icc_profile")
+
+
+def _read_code_points(data: FileBytes, picture: Image.Image, image_format: Format) -> CodePoints | None:
+    """Return what browsers believe: the code points of a PNG, but rather the profile of an AVIF or HEIC."""
+    if image_format is PNG:
+        return read_png(data)
+    if image_format not in {AVIF, HEIF} or "icc_profile" in picture.info:
+        return None
+    return read_avif(data) if image_format is AVIF else read_heif(picture.info)
 
 
 def _jp2_profile(data: FileBytes) -> bytes | None:

@@ -114,7 +114,7 @@ def _output_format(source: Format, spec: ThumbnailSpec, *, has_alpha: bool) -> F
 
 def _finish(reduced: ReducedPicture, size: tuple[int, int], header: Header, orientation: int) -> Image.Image:
     """Resize, convert to sRGB, and turn upright."""
-    picture = to_srgb(reduced.resize(size), header.icc_profile, header.gamma)
+    picture = to_srgb(reduced.resize(size), header.icc_profile, header.gamma, header.code_points)
     return picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
 
 

@@ -28,6 +28,8 @@ from PIL import Image, ImageOps
 from service.demo.photos import sample_files
 from service.errors import ImageRejected
 from service.images.spec import ThumbnailSpec
+from tests.images import code_points
+from tests.images.code_points import BT709, BT2020, DISPLAY_P3, GAMMA, HLG, LINEAR, PQ, SRGB, cicp
 from tests.support.assembly import decoders
 from tests.support.heic import heic
 from tests.support.pictures import encoded, lying
@@ -832,6 +834,167 @@ def _gamma_encoded(samples: Pixels, gamma: float) -> Pixels:
     return np.asarray((srgb * 255).round().astype(np.uint8))
 
 
+def _code_points() -> Iterator[Case]:
+    def case(name: str, make: Callable[[], bytes], pixels: Callable[[], Pixels]) -> Case:
+        return Case("Colour by code points", name, make, pixels)
+
+    p3 = partial(_written_photo, DISPLAY_P3, SRGB)
+
+    for primaries, transfer in product(_PRIMARIES, _TRANSFERS):
+        pixels = partial(_written_photo, primaries, transfer)
+        look = partial(_by_code_points, pixels, primaries, transfer)
+        name = f"{_PRIMARIES[primaries]}, {_TRANSFERS[transfer]}"
+        yield case(f"PNG {name}", partial(_cicp_png, pixels, cicp(primaries, transfer)), look)
+        if transfer not in {GAMMA, LINEAR}:
+            yield case(f"AVIF {name}", *_avif_row(pixels, primaries, transfer))
+            yield case(f"HEIC {name}", partial(_nclx_heic, pixels, primaries, transfer), look)
+    for primaries in (BT2020, DISPLAY_P3):
+        yield case(
+            f"PNG {_PRIMARIES[primaries]}, more colourful than sRGB",
+            partial(_cicp_png, photo, cicp(primaries, SRGB)),
+            partial(_by_code_points, photo, primaries, SRGB),
+        )
+    # Chromium takes what cameras encode by for the gamma of a display in a PNG, and for sRGB in an AVIF.
+    as_gamma = partial(_by_code_points, p3, DISPLAY_P3, GAMMA)
+    as_srgb = partial(_by_code_points, p3, DISPLAY_P3, SRGB)
+    for same in (6, 14, 15):
+        yield case(f"PNG Display P3, transfer {same}", partial(_cicp_png, p3, cicp(DISPLAY_P3, same)), as_gamma)
+    for same in (1, 2, 6, 14, 15):
+        yield case(f"AVIF Display P3, transfer {same}", *_avif_row(p3, DISPLAY_P3, SRGB, same))
+        yield case(f"HEIC Display P3, transfer {same}", partial(_nclx_heic, p3, DISPLAY_P3, same), as_srgb)
+    yield case("AVIF without primaries", partial(_nclx_avif, photo, 2, SRGB), photo)
+    yield case("AVIF of a limited range", *_avif_row(p3, DISPLAY_P3, SRGB, range="limited"))
+    yield case("HEIC of a limited range", partial(_nclx_heic, p3, DISPLAY_P3, SRGB, full_range_flag=0), as_srgb)
+    yield from (case(*row) for row in _light_levels())
+    yield from (case(*row) for row in _other_modes())
+    yield from (case(*row) for row in _two_statements())
+
+
+_PRIMARIES = {BT709: "BT.709", BT2020: "BT.2020", DISPLAY_P3: "Display P3"}
+_TRANSFERS = {GAMMA: "gamma 2.4", LINEAR: "linear", SRGB: "sRGB", PQ: "PQ", HLG: "HLG"}
+
+_Row = tuple[str, Callable[[], bytes], Callable[[], Pixels]]
+
+
+def _light_levels() -> Iterator[_Row]:
+    """HDR whose brightest pixel is said."""
+    for transfer, nits in ((PQ, 150), (PQ, 400), (PQ, 4000), (HLG, 400), (HLG, 4000)):
+        pixels = partial(_written_photo, BT2020, transfer, nits)
+        look = partial(_by_code_points, pixels, BT2020, transfer, nits)
+        name = f"{_TRANSFERS[transfer]}, {nits} cd/m²"
+        level, display = code_points.content_light(nits), code_points.mastering_display(nits)
+        said = cicp(BT2020, transfer)
+        yield f"PNG {name}", partial(_cicp_png, pixels, said, level), look
+        yield f"HEIC {name}", partial(_nclx_heic, pixels, BT2020, transfer, nits=nits), look
+        yield f"PNG {name} of the display", partial(_cicp_png, pixels, display, said), look
+        unknown = code_points.content_light(0)
+        yield f"PNG {name} of the display alone", partial(_cicp_png, pixels, unknown, display, said), look
+
+
+def _other_modes() -> Iterator[_Row]:
+    deep = partial(_written_photo, BT2020, PQ)
+    look = partial(_by_code_points, deep, BT2020, PQ)
+    yield "PNG PQ, 16 bit", lambda: png(wide(deep()), 16, 2, cicp(BT2020, PQ)), look
+    yield "PNG PQ, interlaced", lambda: png(deep(), 8, 2, cicp(BT2020, PQ), interlaced=True), look
+    p3 = cicp(DISPLAY_P3, SRGB)
+    yield (
+        "PNG Display P3, palette",
+        lambda: png(np.asarray(indexed(200)), 8, 3, p3, palette_chunk(indexed(200))),
+        lambda: _by_code_points(lambda: np.asarray(indexed(200).convert("RGB")), DISPLAY_P3, SRGB),
+    )
+    yield (
+        "PNG Display P3 with alpha",
+        lambda: png(photo_with_alpha(), 8, 6, p3),
+        lambda: np.dstack([_by_code_points(photo, DISPLAY_P3, SRGB), soft_disc()]),
+    )
+    yield (
+        "PNG PQ, gray and alpha",
+        lambda: png(cut_out(gray() // 2, soft_disc()), 8, 4, cicp(BT2020, PQ)),
+        lambda: np.dstack([_by_code_points(lambda: np.dstack([gray() // 2] * 3), BT2020, PQ), soft_disc()]),
+    )
+    yield (
+        "PNG HLG, gray",
+        lambda: png(gray(), 8, 0, cicp(BT2020, HLG)),
+        lambda: _by_code_points(lambda: np.dstack([gray()] * 3), BT2020, HLG),
+    )
+    yield (
+        "AVIF Display P3 with alpha",
+        partial(_nclx_avif, photo_with_alpha, DISPLAY_P3, SRGB),
+        lambda: np.dstack([_by_code_points(photo, DISPLAY_P3, SRGB), soft_disc()]),
+    )
+
+
+def _two_statements() -> Iterator[_Row]:
+    """Files that say their colours twice, and what browsers believe."""
+    p3, as_p3 = cicp(DISPLAY_P3, SRGB), partial(_by_code_points, photo, DISPLAY_P3, SRGB)
+    profile = b"iCCP", b"ProPhoto\0\0" + zlib.compress(prophoto())
+    from_profile = lambda: _from_profile(photo(), prophoto())  # noqa: E731 - one of a row's two functions
+    yield "PNG with a profile, which loses", partial(_cicp_png, photo, profile, p3), as_p3
+    yield "PNG with a profile, which loses to sRGB", partial(_cicp_png, photo, cicp(BT709, SRGB), profile), photo
+    linear = b"gAMA", struct.pack(">I", 100_000)
+    yield "PNG with a gAMA, which loses", partial(_cicp_png, photo, linear, p3), as_p3
+    unusable = {
+        "unknown": cicp(200, 200),
+        "unspecified": cicp(2, 2),
+        "of a limited range": cicp(BT2020, PQ, full_range=0),
+        "cut short": (b"cICP", b"\x09\x10\0"),
+    }
+    for name, chunk in unusable.items():
+        yield f"PNG {name}", partial(_cicp_png, photo, chunk), photo
+        yield f"PNG {name}, with a profile", partial(_cicp_png, photo, chunk, profile), from_profile
+    yield "PNG after its palette", lambda: png(photo(), 8, 2, (b"PLTE", bytes(768)), p3), photo
+    for transfer in (SRGB, PQ):
+        make = partial(_nclx_avif, photo, DISPLAY_P3, transfer, icc_profile=display_p3())
+        look = partial(lambda make: _from_profile(_vips_pixels(make()), display_p3()), make)
+        yield f"AVIF {_TRANSFERS[transfer]} with a profile, which wins", make, look
+
+
+def _by_code_points(pixels: Callable[[], Pixels], primaries: int, transfer: int, peak_nits: float = 1000) -> Pixels:
+    look = code_points.shown_in_srgb(pixels() / 255.0, primaries, transfer, peak_nits)
+    return np.asarray((look * 255).round().astype(np.uint8))
+
+
+def _written_photo(primaries: int, transfer: int, peak_nits: float = 1000) -> Pixels:
+    return code_points.written(photo(), primaries, transfer, peak_nits)
+
+
+def _cicp_png(pixels: Callable[[], Pixels], *chunks: tuple[bytes, bytes]) -> bytes:
+    return png(pixels(), 8, 2, *chunks)
+
+
+def _avif_row(
+    pixels: Callable[[], Pixels],
+    primaries: int,
+    transfer: int,
+    said: int = 0,
+    **options: Any,  # noqa: ANN401 - Pillow's
+) -> tuple[Callable[[], bytes], Callable[[], Pixels]]:
+    """An AVIF, and the look of its pixels as libvips decodes them: even the best quality changes some by much."""
+    make = partial(_nclx_avif, pixels, primaries, said or transfer, **options)
+    return make, partial(_by_code_points, lambda: _vips_pixels(make()), primaries, transfer)
+
+
+def _vips_pixels(data: bytes) -> Pixels:
+    return np.asarray(pyvips.Image.new_from_buffer(data, "").numpy())
+
+
+def _nclx_avif(pixels: Callable[[], Pixels], primaries: int, transfer: int, **options: Any) -> bytes:  # noqa: ANN401 - Pillow's
+    data = encoded(pillow(pixels()), "AVIF", quality=100, subsampling="4:4:4", **options)
+    return code_points.with_nclx(data, primaries, transfer)
+
+
+def _nclx_heic(
+    pixels: Callable[[], Pixels], primaries: int, transfer: int, nits: int = 0, full_range_flag: int = 1
+) -> bytes:
+    buffer = io.BytesIO()
+    heif = pillow_heif.from_pillow(pillow(pixels()))
+    if nits:
+        heif.info["content_light_level"] = {"max_content_light_level": nits, "max_pic_average_light_level": 0}
+    said = {"color_primaries": primaries, "transfer_characteristics": transfer, "matrix_coefficients": 6}
+    heif.save(buffer, quality=98, chroma=444, full_range_flag=full_range_flag, **said)
+    return buffer.getvalue()
+
+
 def _ink() -> Iterator[Case]:
     def case(name: str, make: Callable[[], bytes]) -> Case:
         return Case("CMYK without a profile", name, make, lambda: ink_on_paper(cmyk_of(photo())))
@@ -1121,7 +1284,17 @@ def _pfm(samples: Pixels) -> bytes:
 
 def cases() -> list[Case]:
     """The matrix: format, mode, orientation, profile, transparency."""
-    return [*_plain(), *_layouts(), *_orientations(), *_profiles(), *_ink(), *_transparency(), *_palettes(), *_deep()]
+    return [
+        *_plain(),
+        *_layouts(),
+        *_orientations(),
+        *_profiles(),
+        *_code_points(),
+        *_ink(),
+        *_transparency(),
+        *_palettes(),
+        *_deep(),
+    ]
 
 
 def refused_cases() -> list[tuple[Case, str]]:

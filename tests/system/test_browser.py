@@ -4,8 +4,6 @@ Screenshots in light and dark stay in `.artifacts/`.
 """
 
 import itertools
-import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,29 +12,25 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request, expect
 
 from service.bootstrap import Service
 from tests.conftest import Put, Serve
+from tests.support.chromium import CHROMIUM, MISSING, chromium
 from tests.support.pictures import jpeg
 from tests.support.proxy import Fault, Proxy
 
 ARTIFACTS = Path(__file__).resolve().parents[2] / ".artifacts"
 HOUR = "20251203T15Z"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HOSTILE = "<img src=x onerror=alert(1)> \"x\" 'y' \u202egpj.jpg"
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome in PATH")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    # Its sandbox does not work for root, and not in every container.
-    arguments = ["--no-sandbox", "--disable-dev-shm-usage"] if os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 class Tab:

@@ -1,0 +1,96 @@
+"""What a file says of its colors by code points (CICP, ITU-T H.273), read as Chromium reads it.
+
+Pillow passes over them. Knows no pixels.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from service.images.boxes import primary_properties
+from service.images.validation import FileBytes
+
+BT709, BT2020, DISPLAY_P3 = 1, 9, 12
+"""Primaries (H.273, table 2). All have the white of sRGB."""
+GAMMA, LINEAR, SRGB, PQ, HLG = 1, 8, 13, 16, 18
+"""Transfer characteristics (H.273, table 3). The first is that of a display, 2.4 (ITU-R BT.1886)."""
+
+_PRIMARIES = {code: code for code in (BT709, BT2020, DISPLAY_P3)}
+_TRANSFERS = {code: code for code in (GAMMA, LINEAR, SRGB, PQ, HLG)}
+_PNG_TRANSFERS = _TRANSFERS | dict.fromkeys((6, 14, 15), GAMMA)
+# 2 is "unspecified".
+_BOX_PRIMARIES = _PRIMARIES | {2: BT709}
+_BOX_TRANSFERS = _TRANSFERS | dict.fromkeys((GAMMA, 2, 6, 14, 15), SRGB)
+"""What the transfer characteristics of a video camera mean in an AVIF: there, Chromium takes them all for sRGB."""
+
+_CHUNK_BYTES = 24
+"""Most that a chunk about colors has."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodePoints:
+    """The colors of a picture of which all parts are understood."""
+
+    primaries: int
+    transfer: int
+    peak_nits: float = 1000
+    """Luminance of the brightest pixel, in cd/m². The default is Chromium's."""
+
+
+def read_png(data: FileBytes) -> CodePoints | None:
+    """Read the chunks `cICP`, `cLLI` and `mDCV` of a PNG (third edition, 11.3.2.6 to 11.3.2.8).
+
+    `cICP` wins over all others, a profile among them. None if there is none, or one that is not understood.
+    """
+    chunks = dict.fromkeys((b"cICP", b"cLLI", b"mDCV"), b"")
+    for name, body in _chunks_before_pixels(data):
+        if not chunks.get(name, body):
+            chunks[name] = body
+    brightest = int.from_bytes(chunks[b"cLLI"][:4]) or int.from_bytes(chunks[b"mDCV"][16:20])
+    match [*chunks[b"cICP"]]:
+        # RGB samples of the full range; Chromium ignores others.
+        case primaries, transfer, 0, 1:
+            return _understood(_PRIMARIES.get(primaries), _PNG_TRANSFERS.get(transfer), brightest / 10_000)
+    return None
+
+
+def _chunks_before_pixels(data: FileBytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the name of each chunk before the palette and the pixels, and the beginning of its body."""
+    position = 8
+    while (name := data[position + 4 : position + 8]) not in {b"PLTE", b"IDAT", b""}:
+        length = int.from_bytes(data[position : position + 4])
+        yield name, data[position + 8 : position + 8 + min(length, _CHUNK_BYTES)]
+        position += 12 + length
+
+
+def read_avif(data: FileBytes) -> CodePoints | None:
+    """Read the boxes `colr` and `clli` of an AVIF (ISO/IEC 14496-12, 12.1.5 and 12.1.6).
+
+    A profile wins over them. None if there is no `colr` of type `nclx`, or one that is not understood.
+    """
+    light_level = 0
+    said = b""
+    for kind, body in primary_properties(data):
+        if kind == b"colr" and body[:4] == b"nclx":
+            said = said or body
+        elif kind == b"clli":
+            light_level = int.from_bytes(body[:2])
+    primaries, transfer = int.from_bytes(said[4:6]), int.from_bytes(said[6:8])
+    return _understood(_BOX_PRIMARIES.get(primaries), _BOX_TRANSFERS.get(transfer), light_level)
+
+
+def read_heif(info: Mapping[Any, Any]) -> CodePoints | None:
+    """Take from pillow-heif's information on a HEIC what `read_avif` finds in its like."""
+    said = info.get("nclx_profile", {})
+    return _understood(
+        _BOX_PRIMARIES.get(said.get("color_primaries")),
+        _BOX_TRANSFERS.get(said.get("transfer_characteristics")),
+        info.get("content_light_level", {}).get("max_content_light_level", 0),
+    )
+
+
+def _understood(primaries: int | None, transfer: int | None, peak_nits: float) -> CodePoints | None:
+    """Return None if a code point means nothing here; a luminance of 0 is one that is not known."""
+    if primaries is None or transfer is None:
+        return None
+    return CodePoints(primaries, transfer, peak_nits) if peak_nits else CodePoints(primaries, transfer)
