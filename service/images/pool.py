@@ -181,7 +181,10 @@ class _Worker:
         while size:
             if not self._readable.poll(max(0.0, until - time.monotonic()) * 1000):
                 raise TimeoutError
-            part = os.read(self._answers, size)
+            try:
+                part = os.read(self._answers, size)
+            except OSError as error:  # The pool was closed meanwhile.
+                raise _Ended("was ended") from error
             if not part:
                 raise self._ended()
             parts.append(part)

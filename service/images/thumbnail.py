@@ -120,6 +120,7 @@ def _finish(reduced: ReducedPicture, size: tuple[int, int], header: Header, orie
 
 def _make_stills(header: Header, specs: Sequence[ThumbnailSpec], still: DecodedStill) -> list[Thumbnail]:
     picture, missing, is_damaged = still
+    del still
     orientation = header.orientation or read_orientation(picture)
     sizes = _sizes(header, orientation, specs)
     was_palette = picture.mode in {"P", "PA"}
@@ -127,6 +128,7 @@ def _make_stills(header: Header, specs: Sequence[ThumbnailSpec], still: DecodedS
     if reduced.picture is not picture:
         # Several times the size of all that follows.
         picture.close()
+    del missing
     finished = ([_finish(reduced, size, header, orientation)] for size in sizes)
     thumbnails = [
         _encode(header, spec, pictures, [], was_palette=was_palette)

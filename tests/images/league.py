@@ -20,7 +20,7 @@ from tests.images.conformance import BOX, QUALITY, Case, cases, is_right, naive,
 
 _SHARP = f"""
 const fs = require('fs'), sharp = require('sharp');
-const options = {{jpeg: {{quality: {QUALITY}, chromaSubsampling: '4:4:4'}}, webp: {{quality: {QUALITY}}}, heif: {{quality: {QUALITY}}}}};
+const options = {{jpeg: {{quality: {QUALITY}, chromaSubsampling: '4:4:4'}}, webp: {{quality: {QUALITY}}}}};
 async function main() {{
   for (const name of fs.readFileSync(0, 'utf8').split('\\n').filter(Boolean)) {{
     try {{
