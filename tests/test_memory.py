@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from PIL import ExifTags, Image
 
 from service.errors import Overloaded
 from service.memory import Budget, count_processors, count_workers, decoding_budget, memory_limit
+from tests.images.conformance import png
 from tests.support.pictures import encoded
 from tests.support.waiting import until
 
@@ -327,7 +329,7 @@ def reserve(estimate):
     estimates.append(estimate)
     yield
 
-data, specs, estimates = sys.stdin.buffer.read(), [ThumbnailSpec(Box.parse(sys.argv[1]))], []
+data, specs, estimates = sys.stdin.buffer.read(), [ThumbnailSpec(Box.parse(sys.argv[1]), shows_damaged=True)], []
 with Image.open(io.BytesIO(data)) as picture:
     warm = io.BytesIO()
     Image.new("RGB", (64, 64)).save(warm, picture.format)
@@ -378,7 +380,23 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "AVIF": lambda: encoded(picture("RGBA"), "AVIF", speed=10),
     "JPEG 2000": lambda: encoded(picture("RGBA"), "JPEG2000"),
     "BMP": lambda: encoded(picture("RGB"), "BMP"),
+    "JPEG, half of it": lambda: half(encoded(noise("RGB"), "JPEG")),
+    "PNG, half of it": lambda: half(encoded(noise("RGB"), "PNG", compress_level=1)),
+    "translucent PNG, half of it": lambda: half(encoded(noise("RGBA"), "PNG", compress_level=1)),
+    "interlaced PNG, half of it": lambda: half(png(np.asarray(noise("RGB")), 8, 2, interlaced=True)),
+    "16-bit PNG, half of it": lambda: half(encoded(noise("L").convert("I;16"), "PNG", compress_level=1)),
+    "GIF, half of it": lambda: half(encoded(noise("P"), "GIF", interlace=0)),
+    "interlaced GIF, half of it": lambda: half(encoded(noise("P"), "GIF", interlace=1)),
 }
+
+
+def noise(mode: str) -> Image.Image:
+    """A picture of more colours than a palette has, wherever it ends."""
+    return Image.merge("RGB", [Image.effect_noise(SIZE, sigma) for sigma in (40, 60, 80)]).convert(mode)
+
+
+def half(data: bytes) -> bytes:
+    return data[: len(data) // 2]
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells a process's peak since then")

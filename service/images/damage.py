@@ -110,12 +110,17 @@ def _samples(strip: Image.Image) -> Image.Image:
 
 def _repeat_pixels(picture: Image.Image, missing: Image.Image, passes: Sequence[tuple[int, int]], box: _Box) -> None:
     """Let each pixel of an interlaced picture stand for those to its right and below it until they come."""
-    part, unknown = picture.crop(box), missing.crop(box)
-    missing.paste(255, box)
-    for columns, rows in passes:
-        known = _blocks(unknown, columns, rows).point(lambda value: 255 - value).convert("1")
-        picture.paste(_blocks(part, columns, rows), box, known)
-        missing.paste(0, box, known)
+    left, start, right, end = box
+    # Whole blocks, of 8 rows at most.
+    height = max(1, _STRIP_PIXELS // (right - left) // 8) * 8
+    for top in range(start, end, height):
+        strip = (left, top, right, min(top + height, end))
+        part, unknown = picture.crop(strip), missing.crop(strip)
+        missing.paste(255, strip)
+        for columns, rows in passes:
+            known = _blocks(unknown, columns, rows).point(lambda value: 255 - value).convert("1")
+            picture.paste(_blocks(part, columns, rows), strip, known)
+            missing.paste(0, strip, known)
 
 
 def _blocks(part: Image.Image, columns: int, rows: int) -> Image.Image:

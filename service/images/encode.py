@@ -72,7 +72,10 @@ def _index(picture: Image.Image, *, lossy: bool) -> Image.Image | None:
         return picture.quantize(256) if lossy else None
     palette = [color for _, color in colors if isinstance(color, tuple)]
     index_of: dict[object, int] = {color: index for index, color in enumerate(palette)}
-    indexed = Image.frombytes("P", picture.size, bytes(map(index_of.__getitem__, picture.get_flattened_data())))
+    # A row at a time: a pixel takes a hundred bytes as a tuple.
+    rows = (picture.crop((0, row, picture.width, row + 1)) for row in range(picture.height))
+    indexes = b"".join(bytes(map(index_of.__getitem__, row.get_flattened_data())) for row in rows)
+    indexed = Image.frombytes("P", picture.size, indexes)
     indexed.putpalette([sample for color in palette for sample in color], picture.mode)
     return indexed
 

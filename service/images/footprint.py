@@ -19,7 +19,7 @@ _MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N
 _STRIP_BYTES = {"1": 8, "P": 8}
 """Per pixel of a strip that is converted; 13 from any other mode."""
 
-_PART_BYTES = 20
+_PART_BYTES = 14
 """Per pixel of a PNG or GIF that ends too early: two readings of it, and what is missing."""
 
 _INDEXING_BYTES = 28

@@ -55,9 +55,14 @@ def reduce_picture(
     if convert is None and not missing:
         return ReducedPicture(picture.reduce(factors) if factors != (1, 1) else picture, box)
     rows = strip_rows(picture.width, factor_y)
-    boxes = ((0, top, picture.width, min(top + rows, picture.height)) for top in range(0, picture.height, rows))
-    converted = ((convert(picture.crop(box)) if convert else picture.crop(box), box) for box in boxes)
-    strips = ((_clear(strip, missing.crop(box)) if missing else strip).reduce(factors) for strip, box in converted)
+
+    def reduced_strip(top: int) -> Image.Image:
+        # Nothing of the full width outlives the call.
+        box = (0, top, picture.width, min(top + rows, picture.height))
+        strip = convert(picture.crop(box)) if convert else picture.crop(box)
+        return (_clear(strip, missing.crop(box)) if missing else strip).reduce(factors)
+
+    strips = map(reduced_strip, range(0, picture.height, rows))
     first = next(strips)
     small = Image.new(first.mode, (first.width, -(-picture.height // factor_y)))
     for index, strip in enumerate(chain([first], strips)):

@@ -76,6 +76,7 @@ def make_thumbnails(
         if reduced.picture is not picture:
             # Several times the size of all that follows.
             picture.close()
+        del missing
         finished = ([_finish(reduced, size, header, orientation)] for size in sizes)
         thumbnails = [
             _encode(header, spec, pictures, [], was_palette=was_palette)
