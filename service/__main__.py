@@ -25,7 +25,7 @@ class _Server(uvicorn.Server):
         self.app = DeferredApp(self._load)
         config = uvicorn.Config(
             self.app,
-            host="0.0.0.0",  # noqa: S104 - Cloud Run requires this address (container contract)
+            host="0.0.0.0",  # noqa: S104 - Cloud Run sends requests to all addresses of a container
             port=settings.port,
             lifespan="off",
             log_config=None,
@@ -39,14 +39,13 @@ class _Server(uvicorn.Server):
         super().__init__(config)
 
     def _load(self) -> Application:
-        from service.bootstrap import build  # noqa: PLC0415 - imports the storage client and Pillow, half a second
-        from service.web.app import create_app
+        from service.web.app import load
 
-        service = build(self._settings, stop=self._stop)
+        service, app = load(self._settings, self._stop)
         # The rest ends with the process.
         self._ending.callback(service.metrics.close, service.shutdown.metrics)
         self._ending.callback(service.decoders.close)
-        return create_app(service)
+        return app
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         await super().startup(sockets)

@@ -14,7 +14,8 @@ from service.errors import ServiceError
 from service.outcome import Result
 from service.runs.report import RunReport
 from service.runs.request import RunRequest
-from service.runs.status import RunList, RunStatus
+from service.runs.run_list import RunList
+from service.runs.status import RunStatus
 from service.settings import Settings
 from service.telemetry import metrics
 from service.web.answers import ErrorAnswer

@@ -72,7 +72,7 @@ def test_a_vendor_lives_in_one_room(path: Path) -> None:
 
 
 def test_only_the_settings_read_the_environment_and_only_the_storage_client_and_programs_need_a_word_in_it() -> None:
-    assert {path.name for path in MODULES if "os.environ" in path.read_text()} <= {"cloud.py", "pool.py"}
+    assert {path.name for path in MODULES if "os.environ" in path.read_text()} <= {"cloud.py", "worker_process.py"}
 
 
 def test_a_start_does_without_the_templates() -> None:

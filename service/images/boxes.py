@@ -1,4 +1,4 @@
-"""What an AVIF or HEIC file says of its picture, in the boxes before the pixels (ISO/IEC 14496-12 and 23008-12).
+"""Boxes of an AVIF or HEIC file that describe its picture (ISO/IEC 14496-12 and 23008-12).
 
 Reads few of them, whatever they claim, and none beyond the one around it. Knows bytes only: no pixels, no libraries.
 """
@@ -15,8 +15,8 @@ _MAX_BODY_BYTES = 65_536
 _MAX_LISTS = 4
 """Of which property is whose; there is one for each way to write them."""
 
-_Span = tuple[int, int]
-"""Where the body of a box begins and ends. One that is not there has an empty body."""
+Span = tuple[int, int]
+"""Beginning and end of a box's body. The body of a box that is not there is empty."""
 
 
 def primary_properties(data: FileBytes) -> list[tuple[bytes, bytes]]:
@@ -29,11 +29,26 @@ def primary_properties(data: FileBytes) -> list[tuple[bytes, bytes]]:
     item = _read(data, _find(data, b"pitm", meta))
     primary = int.from_bytes(item[4:8] if item[:1] > b"\0" else item[4:6])
     described = _find(data, b"iprp", meta)
-    properties = [*_boxes(data, _find(data, b"ipco", described))]
-    lists = (_read(data, span) for kind, span in _boxes(data, described) if kind == b"ipma")
+    properties = [*boxes(data, _find(data, b"ipco", described))]
+    lists = (_read(data, span) for kind, span in boxes(data, described) if kind == b"ipma")
     numbers = [number for body in islice(lists, _MAX_LISTS) for number in _numbers_of(primary, body)]
     named = (properties[number - 1] for number in numbers if 0 < number <= len(properties))
     return [(kind, _read(data, span)) for kind, span in named]
+
+
+def boxes(data: FileBytes, around: Span) -> Iterator[tuple[bytes, Span]]:
+    """Yield the type and the body of each box within a body, as far as they are whole."""
+    begin, end = around
+    for _ in range(_MAX_BOXES):
+        body = begin + 8
+        size = int.from_bytes(data[begin : begin + 4])
+        if size == 1:
+            size, body = int.from_bytes(data[body : body + 8]), body + 8
+        stop = begin + size if size else end
+        if not body <= stop <= end:
+            return
+        yield data[begin + 4 : begin + 8], (body, stop)
+        begin = stop
 
 
 def _numbers_of(item: int, body: bytes) -> list[int]:
@@ -53,24 +68,10 @@ def _numbers_of(item: int, body: bytes) -> list[int]:
     return []
 
 
-def _find(data: FileBytes, kind: bytes, around: _Span) -> _Span:
-    return next((span for found, span in _boxes(data, around) if found == kind), (around[1], around[1]))
+def _find(data: FileBytes, kind: bytes, around: Span) -> Span:
+    return next((span for found, span in boxes(data, around) if found == kind), (around[1], around[1]))
 
 
-def _read(data: FileBytes, span: _Span) -> bytes:
+def _read(data: FileBytes, span: Span) -> bytes:
     begin, end = span
     return data[begin : min(end, begin + _MAX_BODY_BYTES)]
-
-
-def _boxes(data: FileBytes, around: _Span) -> Iterator[tuple[bytes, _Span]]:
-    begin, end = around
-    for _ in range(_MAX_BOXES):
-        body = begin + 8
-        size = int.from_bytes(data[begin : begin + 4])
-        if size == 1:
-            size, body = int.from_bytes(data[body : body + 8]), body + 8
-        stop = begin + size if size else end
-        if not body <= stop <= end:
-            return
-        yield data[begin + 4 : begin + 8], (body, stop)
-        begin = stop

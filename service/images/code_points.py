@@ -1,4 +1,4 @@
-"""What a file says of its colors by code points (CICP, ITU-T H.273), read as Chromium reads it.
+"""Colors of a file by code points (CICP, ITU-T H.273), read as Chromium reads them.
 
 Pillow passes over them. Knows no pixels.
 """
@@ -21,7 +21,7 @@ _PNG_TRANSFERS = _TRANSFERS | dict.fromkeys((6, 14, 15), GAMMA)
 # 2 is "unspecified".
 _BOX_PRIMARIES = _PRIMARIES | {2: BT709}
 _BOX_TRANSFERS = _TRANSFERS | dict.fromkeys((GAMMA, 2, 6, 14, 15), SRGB)
-"""What the transfer characteristics of a video camera mean in an AVIF: there, Chromium takes them all for sRGB."""
+"""Transfer characteristics in an AVIF, in which Chromium takes all of a video camera for sRGB."""
 
 _CHUNK_BYTES = 24
 """Most that a chunk about colors has."""

@@ -12,11 +12,14 @@ from PIL import Image, ImageChops
 from PIL.ImageFile import ImageFile
 
 from service.errors import CorruptImage
-from service.images.decode import Header, Reading, decode, open_image
+from service.images.decode import decode
 from service.images.formats import GIF, JPEG
+from service.images.header import Header
+from service.images.pillow import Reading, open_image
 from service.images.validation import FileBytes
 
-_GROUNDS = (0, 255)
+_WHITE = 255
+_GROUNDS = (0, _WHITE)
 _WIDE_WHITE = 0xFFFF
 _WIDE_TO_BYTE = [value >> 8 for value in range(_WIDE_WHITE + 1)]
 _NO_KEY = -1
@@ -79,7 +82,7 @@ def _load_part(data: FileBytes, ground: int) -> tuple[ImageFile, Sequence[tuple[
         passes = _GIF_PASSES if is_interlaced else ()
         # Pixels of the transparent color are to be told from those that are missing.
         picture.tile = [tile._replace(args=(bits, is_interlaced, _NO_KEY))]
-        picture._frame_transparency = None  # type: ignore[attr-defined]  # noqa: SLF001
+        picture._frame_transparency = None  # type: ignore[attr-defined]  # noqa: SLF001 - Pillow has no option for it
     white = _WIDE_WHITE if picture.mode.startswith("I") else 255
     picture.im = Image.new(picture.mode, picture.size, tuple([white * (ground > 0)] * len(picture.getbands()))).im
     with suppress(OSError, SyntaxError):
@@ -95,7 +98,7 @@ def _equal_to_ground(picture: Image.Image, other: Image.Image) -> Image.Image:
     for top in range(0, picture.height, rows):
         box = (0, top, picture.width, min(top + rows, picture.height))
         bands = ImageChops.difference(_samples(picture.crop(box)), _samples(other.crop(box))).split()
-        missing.paste(reduce(ImageChops.darker, bands).point(lambda value: 255 * (value == 255)), box)  # noqa: PLR2004
+        missing.paste(reduce(ImageChops.darker, bands).point(lambda value: 255 * (value == _WHITE)), box)
     return missing
 
 

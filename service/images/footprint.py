@@ -6,8 +6,9 @@ megapixels, as the most that a process grew by.
 
 from collections.abc import Collection
 
-from service.images.decode import Header, fills_screen
+from service.images.decode import fills_screen
 from service.images.formats import GIF, JPEG, PNG, TIFF, Format
+from service.images.header import Header
 from service.images.resize import reduction_factors, strip_rows
 
 _COEFFICIENT_BYTES = 2.03

@@ -7,10 +7,12 @@ only: no pixels, no libraries.
 import re
 import struct
 
+from service.images.boxes import boxes
+from service.images.formats import TIFF
 from service.images.tiff_tags import Directory, read_directories
 from service.images.validation import FRAMES, FileBytes, find_segment
 
-_TIFF = re.compile(rb"II(?:[*+]\x00|\x00\*)|MM(?:\x00[*+]|\*\x00)")
+_TIFF = re.compile(TIFF.signature)
 _BITS, _COMPRESSION, _PHOTOMETRIC, _MAKE, _SAMPLES, _SAMPLE_FORMAT, _DNG_VERSION = 258, 259, 262, 271, 277, 339, 50706
 _WIDTH, _HEIGHT = 256, 257
 _PLACES = (273, 324)
@@ -54,7 +56,8 @@ _BMP_MASKS = {3, 6}
 _BMP_MASK_BITS = {16, 32}
 _RARE_BMP_BITS = {2, 64}
 _BMP_INFO_BYTES = 40
-_MOST_BOXES = 100
+_FRAME_HEAD_BYTES = 8
+"""Up to the number of components."""
 
 
 def kind_never_read(data: FileBytes) -> str | None:
@@ -94,8 +97,8 @@ def _is_raw_photo(data: FileBytes) -> bool:
 
 def _describe_jpeg(data: FileBytes) -> str | None:
     place = find_segment(data, FRAMES | {_JPEG_LS})
-    frame = data[place : place + 8] if place else b""
-    if place is None or len(frame) < 8:  # noqa: PLR2004 - up to the number of components
+    frame = data[place : place + _FRAME_HEAD_BYTES] if place else b""
+    if place is None or len(frame) < _FRAME_HEAD_BYTES:
         return None
     marker, bits, components = data[place - 1], frame[2], frame[7]
     if marker == _JPEG_LS:
@@ -111,18 +114,8 @@ def _describe_jpeg(data: FileBytes) -> str | None:
 
 def _ends_with_its_boxes(data: FileBytes) -> bool:
     """Return True if the boxes of an ISO base media file are whole, and tell what is in it (ISO 14496-12, 4.2)."""
-    position, names = 0, set[bytes]()
-    while position < len(data) and len(names) < _MOST_BOXES:
-        size = int.from_bytes(data[position : position + 4])
-        names.add(data[position + 4 : position + 8])
-        if size == 1:
-            size = int.from_bytes(data[position + 8 : position + 16])
-        elif size == 0:
-            size = len(data) - position
-        if size < 8 or position + size > len(data):  # noqa: PLR2004 - the head of a box
-            return False
-        position += size
-    return b"meta" in names
+    found = {end: kind for kind, (_, end) in boxes(data, (0, len(data)))}
+    return len(data) in found and b"meta" in found.values()
 
 
 def _value(tags: Directory, tag: int, default: int | None = None) -> int | None:

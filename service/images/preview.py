@@ -6,13 +6,14 @@ All that is compared stands in the headers of both. What the preview shows is no
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
+from typing import Any, Protocol
 
 from PIL import Image
 
 from service.errors import ImageRejected
-from service.images.decode import Header, Reading
 from service.images.formats import HEIF
+from service.images.header import Header
+from service.images.pillow import Reading
 
 _BITS = 8
 _ROUNDING = 2
@@ -21,18 +22,31 @@ _PADDING = 64
 """Least columns or rows that a crop removes; fewer, at the right and the bottom, fill up the encoder's last block."""
 
 
+class _HeifImage(Protocol):
+    """An image in a HEIC: pillow-heif's `HeifImage`, which has no types."""
+
+    size: tuple[int, int]
+    mode: str
+    info: dict[str, Any]
+    _c_image: Any
+
+    def get_thumbnail(self, index: int) -> "_HeifImage": ...
+
+    def to_pillow(self) -> Image.Image: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Preview:
     """A preview that shows what the photo shows, as far as the headers tell."""
 
     header: Header
     """That of the file, with the size of the preview."""
-    _item: Any
+    _item: _HeifImage
 
     def decode(self, reading: Reading) -> Image.Image | None:
         """Return the picture; None if it is damaged."""
         with suppress(ImageRejected), reading():
-            picture: Image.Image = self._item.to_pillow()
+            picture = self._item.to_pillow()
             return picture if picture.size == self.header.size else None
         return None
 
@@ -42,7 +56,8 @@ def find_preview(header: Header, at_least: tuple[int, int], reading: Reading) ->
     if header.format is not HEIF:
         return None
     # pillow-heif's own choice, `draft`, decodes at once and asks less.
-    photo = header.picture._heif_file[header.picture.tell()]  # type: ignore[attr-defined]  # noqa: SLF001
+    # The plugin's picture does not show the file that it has opened.
+    photo: _HeifImage = vars(header.picture)["_heif_file"][header.picture.tell()]
     copies = []
     for index in range(len(photo.info["thumbnails"])):
         with suppress(ImageRejected), reading():
@@ -55,7 +70,7 @@ def find_preview(header: Header, at_least: tuple[int, int], reading: Reading) ->
     return Preview(replace(header, size=smallest.size, most_pixels=prod(smallest.size)), smallest)
 
 
-def _is_copy(preview: Any, photo: Any) -> bool:  # noqa: ANN401 - pillow-heif's
+def _is_copy(preview: _HeifImage, photo: _HeifImage) -> bool:
     width, height = photo.size
     is_smaller = prod(preview.size) < width * height
     has_shape = abs(preview.size[0] * height - preview.size[1] * width) < _ROUNDING * max(width, height)
@@ -67,16 +82,21 @@ def _is_copy(preview: Any, photo: Any) -> bool:  # noqa: ANN401 - pillow-heif's
     return is_smaller and has_shape and has_samples and is_upright and has_colors
 
 
-def _turns(item: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401
+def _turns(item: _HeifImage) -> list[tuple[Any, ...]]:
     """Return the rotation and the mirroring (ISO 23008-12, 6.5.10 and 6.5.12); a rotation by nothing is none."""
-    return [each for each in item._c_image.transformations if each[0] != "clap" and each != ("irot", 0)]  # noqa: SLF001
+    return [each for each in _transformations(item) if each[0] != "clap" and each != ("irot", 0)]
 
 
-def _is_cropped(item: Any) -> bool:  # noqa: ANN401
+def _is_cropped(item: _HeifImage) -> bool:
     """Return True if the file crops (ISO 23008-12, 6.5.9) more than the padding of the encoder."""
-    crops = (each[1:5] for each in item._c_image.transformations if each[0] == "clap")  # noqa: SLF001
+    crops = (each[1:5] for each in _transformations(item) if each[0] == "clap")
     return any(left or top or max(right, bottom) >= _PADDING for left, top, right, bottom in crops)
 
 
-def _profile(item: Any) -> Any:  # noqa: ANN401
+def _transformations(item: _HeifImage) -> list[tuple[Any, ...]]:
+    native = item._c_image  # noqa: SLF001 - pillow-heif applies them, and does not show them
+    return [tuple(each) for each in native.transformations]
+
+
+def _profile(item: _HeifImage) -> object:
     return item.info.get("icc_profile") or item.info.get("nclx_profile")

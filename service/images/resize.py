@@ -13,7 +13,7 @@ from typing import cast
 from PIL import Image
 
 from service.errors import UnsupportedFormat
-from service.images.decode import Header, TiffLayout
+from service.images.header import Header, TiffLayout
 
 REDUCING_GAP = 2
 """Least ratio of the picture to the thumbnail after the cheap first reduction, on each side."""

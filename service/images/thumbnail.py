@@ -14,10 +14,12 @@ from PIL import Image
 from service.errors import CorruptImage, PictureTooLarge
 from service.images.color import to_srgb
 from service.images.damage import DecodedStill, decode_part, decode_still
-from service.images.decode import Header, decode, pillow_errors_as_rejections, read_header, read_orientation
+from service.images.decode import decode
 from service.images.encode import count_plays, encode, encode_animation
 from service.images.footprint import estimate_memory
 from service.images.formats import FORMATS, GIF, JPEG, PNG, Format
+from service.images.header import Header, read_header, read_orientation
+from service.images.pillow import pillow_errors_as_rejections
 from service.images.preview import find_preview
 from service.images.resize import REDUCING_GAP, ReducedPicture, reduce_picture
 from service.images.spec import OutputFormat, Thumbnail, ThumbnailSpec

@@ -20,8 +20,8 @@ from typing import Any, BinaryIO
 
 from service.errors import ImageRejected
 from service.images import sandbox
-from service.images.decode import READABLE
 from service.images.frames import LENGTHS, pack, spec_from_json
+from service.images.pillow import READABLE
 from service.images.thumbnail import make_thumbnails
 from service.images.validation import FileBytes
 from service.memory import tune_malloc

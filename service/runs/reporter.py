@@ -7,7 +7,7 @@ import time
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
-from typing import Self
+from typing import Self, TypeAlias, TypeVar
 
 import structlog
 from pydantic import ValidationError
@@ -24,10 +24,11 @@ from service.errors import (
 from service.process import Stop
 from service.runs.partition import Chunk
 from service.runs.record import problem_of
-from service.runs.report import Attempt, Report, RunReport, TaskReport
+from service.runs.report import Report, RunReport
 from service.runs.request import RunParameters
+from service.runs.task_report import Attempt, Summary, TaskReport
 from service.storage.addresses import NameRange, ObjectLocation
-from service.storage.base import ObjectStore
+from service.storage.base import ObjectStore, StoredObject
 
 SUMMARY_KEY = "thumbnail-task"
 """Custom metadata of a report: its figures, so that a listing tells how far a thousand tasks are."""
@@ -45,6 +46,11 @@ _LAST_SECONDS = 20.0
 _STALE_AFTER = 3
 """A task that is so many reports late has gone quiet."""
 _MAX_REPORT_BYTES = 16 * 1024 * 1024
+
+StoredReport: TypeAlias = tuple[StoredObject, Summary]
+"""A report's object, and its figures."""
+
+_Key = TypeVar("_Key", int, str)
 
 log = structlog.get_logger()
 
@@ -211,3 +217,14 @@ class Reporter:
             metadata=metadata,
             if_generation=if_generation,
         )
+
+
+def keep_newest(reports: dict[_Key, StoredReport], key: _Key, stored: StoredObject) -> None:
+    """Keep a report if it is the newest of its task: those that could not be replaced are all there.
+
+    Raises:
+        ValidationError: its figures cannot be read.
+    """
+    summary = Summary.model_validate_json(stored.metadata.get(SUMMARY_KEY, ""))
+    if key not in reports or reports[key][1].updated <= summary.updated:
+        reports[key] = (stored, summary)

@@ -30,9 +30,10 @@ from service.runs.existing import BATCH, ExistingThumbnails, Work, missing
 from service.runs.lease import Lease
 from service.runs.manifest import Manifest
 from service.runs.plan import Plan, obtain_plan, read_plan
-from service.runs.report import GROWING_FIELDS, Attempt, Report, State, TaskReport
+from service.runs.report import GROWING_FIELDS, Report, State
 from service.runs.reporter import Reporter, previous_report
 from service.runs.request import RunParameters
+from service.runs.task_report import Attempt, TaskReport
 from service.storage.addresses import ALL_NAMES, NameRange, ObjectLocation
 from service.storage.base import StoredObject
 

@@ -6,54 +6,30 @@ read only for rejections and failures, and only so many.
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
-from pathlib import PurePosixPath
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
 from service.errors import InvalidValue, ObjectNotFound
 from service.naming import BOOKKEEPING_FOLDER, number_in
-from service.runs.partition import Chunk
 from service.runs.plan import PLAN_NAME, Plan, load_plan
 from service.runs.record import problem_of
-from service.runs.report import LIST_LIMIT, Counts, Problem, State, Summary, TaskReport
-from service.runs.reporter import SUMMARY_KEY
+from service.runs.report import LIST_LIMIT, Counts, Problem, State
+from service.runs.reporter import StoredReport, keep_newest
 from service.runs.request import folder_of_run
+from service.runs.task_report import Summary, TaskReport
 from service.settings import MAX_TASKS
 from service.storage.addresses import FolderLocation, NameRange
 from service.storage.base import ObjectStore, StoredObject
 
-RUNS_LIMIT = 100
-"""Longest list of runs."""
 _REPORTS_READ = 20
 """Tasks of one run whose reports are read for rejections and failures."""
 _READERS = 8
 _MAX_BYTES = 64 * 1024 * 1024
 
 _Item = TypeVar("_Item")
-_Key = TypeVar("_Key", int, str)
-_Reported: TypeAlias = tuple[StoredObject, Summary]
-
-
-class RunSummary(BaseModel):
-    """One run in a list."""
-
-    run_id: str
-    planned: datetime
-    total: int | None = Field(
-        None, description="Images that were found when it was planned; for one task, once it has listed them."
-    )
-    task_count: int
-
-
-class RunList(BaseModel):
-    """The latest runs."""
-
-    runs: list[RunSummary] = Field(description=f"Newest first, {RUNS_LIMIT} at most.")
-    count: int = Field(description="Of all there are.")
 
 
 class QuietTask(BaseModel):
@@ -109,41 +85,6 @@ class RunStatus(BaseModel):
     )
 
 
-def list_runs(store: ObjectStore, bucket: str) -> RunList:
-    """Return the latest runs.
-
-    Raises:
-        RetryLater: storage did not say.
-    """
-    folder = FolderLocation(bucket, BOOKKEEPING_FOLDER)
-    plans = list(store.list_objects(folder, glob=f"{BOOKKEEPING_FOLDER}*/{PLAN_NAME}"))
-    plans.sort(key=lambda plan: (plan.created, plan.location.name), reverse=True)
-    latest = plans[:RUNS_LIMIT]
-    # A run of one task is planned without listing: its report knows the total.
-    of_one_task = _totals_of_single_tasks(store, folder) if any("total" not in plan.metadata for plan in latest) else {}
-    return RunList(
-        runs=[
-            RunSummary(
-                run_id=(run_id := PurePosixPath(plan.location.name).parent.name),
-                planned=plan.created,
-                total=number_in(plan.metadata["total"]) if "total" in plan.metadata else of_one_task.get(run_id),
-                task_count=number_in(plan.metadata.get("tasks", "")) or 0,
-            )
-            for plan in latest
-        ],
-        count=len(plans),
-    )
-
-
-def _totals_of_single_tasks(store: ObjectStore, folder: FolderLocation) -> dict[str, int]:
-    """Return the images of each run of one task that has listed them all, by run id."""
-    newest: dict[str, _Reported] = {}
-    for stored in store.list_objects(folder, glob=f"{BOOKKEEPING_FOLDER}*/{Chunk().stem}*.json"):
-        with suppress(ValidationError):
-            _keep_newest(newest, PurePosixPath(stored.location.name).parent.name, stored)
-    return {run_id: summary.discovered for run_id, (_, summary) in newest.items() if summary.listed_all}
-
-
 def run_status(store: ObjectStore, bucket: str, run_id: str) -> RunStatus:
     """Sum up what the tasks of a run have reported.
 
@@ -159,7 +100,7 @@ def run_status(store: ObjectStore, bucket: str, run_id: str) -> RunStatus:
     """
     folder = folder_of_run(bucket, run_id)
     plan_object: StoredObject | None = None
-    latest: dict[int, _Reported] = {}
+    latest: dict[int, StoredReport] = {}
     unreadable: dict[int, Problem] = {}
     # Manifests, of which there may be one a task, come before the plan and are not listed.
     objects = list(store.list_objects(folder, NameRange(folder.prefix + PLAN_NAME)))
@@ -171,7 +112,7 @@ def run_status(store: ObjectStore, bucket: str, run_id: str) -> RunStatus:
             plan_object = stored
         elif (index := _task_index(name)) is not None:
             try:
-                _keep_newest(latest, index, stored)
+                keep_newest(latest, index, stored)
             except ValidationError as error:
                 unreadable[index] = _unreadable(stored, error)
     status = RunStatus(run_id=run_id, state="planning")
@@ -216,7 +157,7 @@ def _add_plan(status: RunStatus, stored: StoredObject, plan: Plan, summaries: Se
         status.total = max(total, status.done)
 
 
-def _sort_tasks(status: RunStatus, latest: Mapping[int, _Reported], unreadable: Mapping[int, Problem]) -> None:
+def _sort_tasks(status: RunStatus, latest: Mapping[int, StoredReport], unreadable: Mapping[int, Problem]) -> None:
     now = datetime.now(UTC)
     for index in range(status.task_count or max([*latest, *unreadable], default=-1) + 1):
         if index not in latest and index in unreadable:
@@ -259,7 +200,7 @@ def _judge(status: RunStatus) -> None:
         status.state = "unfinished"
 
 
-def _add_problems(status: RunStatus, store: ObjectStore, latest: dict[int, _Reported]) -> None:
+def _add_problems(status: RunStatus, store: ObjectStore, latest: dict[int, StoredReport]) -> None:
     telling = (
         item for _, (item, summary) in sorted(latest.items()) if summary.rejected or summary.failed or summary.has_error
     )
@@ -286,17 +227,6 @@ def _unreadable(report: StoredObject, error: ValidationError) -> Problem:
 
 def _up_to_limit(into: list[_Item], more: Sequence[_Item]) -> None:
     into += more[: LIST_LIMIT - len(into)]
-
-
-def _keep_newest(reports: dict[_Key, _Reported], key: _Key, stored: StoredObject) -> None:
-    """Keep a report if it is the newest of its task: those that could not be replaced are all there.
-
-    Raises:
-        ValidationError: its figures cannot be read.
-    """
-    summary = Summary.model_validate_json(stored.metadata.get(SUMMARY_KEY, ""))
-    if key not in reports or reports[key][1].updated <= summary.updated:
-        reports[key] = (stored, summary)
 
 
 def _task_index(name: str) -> int | None:

@@ -2,8 +2,10 @@
 
 from fastapi import Depends, FastAPI, Request
 
-from service.bootstrap import Service
+from service.bootstrap import Service, build
 from service.errors import ForeignPage
+from service.process import Stop
+from service.settings import Settings
 from service.telemetry.trace_context import TraceContextMiddleware
 from service.web.answers import add_error_handlers
 from service.web.events import add_event_route
@@ -16,6 +18,16 @@ from service.web.thumbnails import add_thumbnail_route
 _STORAGE_THREADS = 16
 _PATIENCE_SECONDS = 5.0
 """Of GET requests that ask storage, other than for images: how many do so at once, and how long others wait."""
+
+
+def load(settings: Settings, stop: Stop) -> tuple[Service, FastAPI]:
+    """Assemble the service and its application.
+
+    Raises:
+        CredentialsMissing: see `bootstrap.build`.
+    """
+    service = build(settings, stop=stop)
+    return service, create_app(service)
 
 
 def create_app(service: Service) -> FastAPI:

@@ -14,7 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.bootstrap import PAGE_IMAGE_READS, Service
 from service.naming import CREATED, Hour
-from service.runs.status import RunList, RunStatus, list_runs
+from service.runs.run_list import RunList, list_runs
+from service.runs.status import RunStatus
 from service.storage.base import FoundObjects
 from service.web.contact_sheet import MAX_IMAGE_BYTES, Thumbnail, contact_sheet, find_thumbnail, newest_hours
 from service.web.overview import command_examples, setting_rows

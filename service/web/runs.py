@@ -16,7 +16,8 @@ from service.errors import BucketNotFound, InvalidValue
 from service.naming import CREATED, RUN, Hour
 from service.runs.report import Counts, Report, RunReport
 from service.runs.request import RunId, RunParameters, RunRequest, check_run_id
-from service.runs.status import RunList, RunStatus, list_runs, run_status
+from service.runs.run_list import RunList, list_runs
+from service.runs.status import RunStatus, run_status
 from service.runs.supervisor import open_run
 from service.web.answers import FOREIGN_PAGE, TOO_LARGE, UNAVAILABLE, ErrorAnswer, answer_error, try_again
 from service.web.body import read_body

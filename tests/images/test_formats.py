@@ -8,8 +8,8 @@ from itertools import chain
 from pathlib import Path
 
 from service.images import formats
-from service.images.decode import READABLE
 from service.images.formats import DEFAULT_SECONDS_PER_MIB, FORMATS, OUTPUT_MEDIA_TYPES, Format
+from service.images.pillow import READABLE
 from service.images.spec import OutputFormat
 from service.runs.costs import SECONDS_PER_MIB
 

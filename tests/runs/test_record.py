@@ -10,10 +10,11 @@ from pydantic import ValidationError
 
 from service.errors import InvalidValue
 from service.runs.plan import Plan
-from service.runs.report import Summary, TaskReport
 from service.runs.reporter import SUMMARY_KEY
 from service.runs.request import RunRequest
-from service.runs.status import list_runs, run_status
+from service.runs.run_list import list_runs
+from service.runs.status import run_status
+from service.runs.task_report import Summary, TaskReport
 from tests.support.assembly import finished, make_task
 from tests.support.browser import Looked
 from tests.support.memory_store import MemoryStore

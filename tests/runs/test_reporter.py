@@ -12,10 +12,12 @@ import pytest
 from service import job
 from service.errors import ObjectNotFound, PermissionMissing, ServiceError, StorageRefused, StorageUnavailable
 from service.process import DONE, TRY_AGAIN
-from service.runs.report import LIST_LIMIT, Counts, State, Summary, TaskReport
+from service.runs.report import LIST_LIMIT, Counts, State
 from service.runs.reporter import SUMMARY_KEY, seconds_between_reports
 from service.runs.request import RunRequest
-from service.runs.status import RunStatus, list_runs, run_status
+from service.runs.run_list import list_runs
+from service.runs.status import RunStatus, run_status
+from service.runs.task_report import Summary, TaskReport
 from service.storage.addresses import FolderLocation, ObjectLocation
 from tests.support.assembly import finished, make_task
 from tests.support.memory_store import MemoryStore, create_only
