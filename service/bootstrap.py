@@ -18,6 +18,8 @@ from service.thumbnailer import Thumbnailer
 
 MAX_OPEN_RUNS = 16
 """Runs that are open at once. The images that they work on have a bound of their own."""
+STORAGE_THREADS = 16
+"""GET requests that ask storage at once, other than for images."""
 PAGE_IMAGE_READS = 16
 """Images for the web pages that are read at once."""
 
@@ -68,8 +70,8 @@ def build(
         CredentialsMissing: there are none for Cloud Storage.
     """
     bucket, several = settings.destination_bucket, len(settings.specs) > 1
-    # Two connections more than images: for listings.
-    connections = settings.concurrency + 2 + (PAGE_IMAGE_READS if settings.pages else 0)
+    # Each open run lists and reports. A connection that is never needed is never opened.
+    connections = settings.concurrency + 2 * MAX_OPEN_RUNS + STORAGE_THREADS + PAGE_IMAGE_READS
     store = store or CloudStore(connections)
     metrics = metrics or (Metrics(meter_provider()) if settings.metrics else OFF)
     selection = Selection(
@@ -85,8 +87,11 @@ def build(
         )
         for spec in settings.specs
     ]
-    workers = count_workers(memory_limit(), count_processors())
-    decoders = decoders or DecoderPool(workers, settings.memory_budget, settings.max_decode_seconds)
+    decoders = decoders or DecoderPool(
+        count_workers(memory_limit(), count_processors()),
+        settings.memory_budget + settings.max_source_bytes,
+        settings.max_decode_seconds,
+    )
     thumbnailer = Thumbnailer(store, selection, outputs, settings, metrics, decoders)
     return Service(
         store,

@@ -187,8 +187,8 @@ class Thumbnailer:
         )
 
     def _bytes_held(self, source: StoredObject) -> int:
-        """Return what a source takes in memory: a download is held twice for a moment, and a gzip may grow."""
-        return source.size + (self._settings.max_source_bytes if source.content_encoding == "gzip" else source.size)
+        """Return what a source takes in memory: it is here and in what a worker reads, and a gzip may grow."""
+        return 2 * (self._settings.max_source_bytes if source.content_encoding == "gzip" else source.size)
 
     @contextmanager
     def _reserve(self, timer: Timer, wanted: int) -> Iterator[None]:

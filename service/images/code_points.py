@@ -3,12 +3,13 @@
 Pillow passes over them. Knows no pixels.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from service.images.boxes import primary_properties
-from service.images.validation import FileBytes
+from service.images.validation import FileBytes, png_chunks
 
 BT709, BT2020, DISPLAY_P3 = 1, 9, 12
 """Primaries (H.273, table 2). All have the white of sRGB."""
@@ -43,24 +44,15 @@ def read_png(data: FileBytes) -> CodePoints | None:
     `cICP` wins over all others, a profile among them. None if there is none, or one that is not understood.
     """
     chunks = dict.fromkeys((b"cICP", b"cLLI", b"mDCV"), b"")
-    for name, body in _chunks_before_pixels(data):
-        if not chunks.get(name, body):
-            chunks[name] = body
+    for begin, name, end in takewhile(lambda chunk: chunk[1] not in {b"PLTE", b"IDAT"}, png_chunks(data)):
+        if name in chunks and not chunks[name]:
+            chunks[name] = data[begin + 8 : min(end - 4, begin + 8 + _CHUNK_BYTES)]
     brightest = int.from_bytes(chunks[b"cLLI"][:4]) or int.from_bytes(chunks[b"mDCV"][16:20])
     match [*chunks[b"cICP"]]:
         # RGB samples of the full range; Chromium ignores others.
         case primaries, transfer, 0, 1:
             return _understood(_PRIMARIES.get(primaries), _PNG_TRANSFERS.get(transfer), brightest / 10_000)
     return None
-
-
-def _chunks_before_pixels(data: FileBytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the name of each chunk before the palette and the pixels, and the beginning of its body."""
-    position = 8
-    while (name := data[position + 4 : position + 8]) not in {b"PLTE", b"IDAT", b""}:
-        length = int.from_bytes(data[position : position + 4])
-        yield name, data[position + 8 : position + 8 + min(length, _CHUNK_BYTES)]
-        position += 12 + length
 
 
 def read_avif(data: FileBytes) -> CodePoints | None:

@@ -4,7 +4,7 @@
     answer     thumbnails, and their bytes; or code and reason; or the traceback of a defect
     in between reserve, the memory that decoding takes in place of any before; answered with granted
 
-Once it is ready, a worker says what it can read.
+Once it is ready, a worker says if its system calls are unfiltered, and why.
 """
 
 import json

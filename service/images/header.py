@@ -166,11 +166,11 @@ def _read_code_points(data: FileBytes, picture: Image.Image, image_format: Forma
 
 def _jp2_profile(data: FileBytes) -> bytes | None:
     """Return the ICC profile of a JPEG 2000's color specification box (ISO 15444-1, I.5.3.3), which Pillow ignores."""
-    header = data[: data.find(b"jp2c")]
-    box = _COLOR_BOX.search(header)
+    # A bare stream of coded pixels has no boxes.
+    box = _COLOR_BOX.search(data, 0, max(data.find(b"jp2c"), 0))
     if box is None or box[2] != _ICC_METHOD:
         return None
-    return header[box.end() : box.start() + int.from_bytes(box[1])]
+    return data[box.end() : box.start() + int.from_bytes(box[1])]
 
 
 def _bmp_profile(data: FileBytes) -> bytes | None:

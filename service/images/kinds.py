@@ -56,6 +56,8 @@ _BMP_MASKS = {3, 6}
 _BMP_MASK_BITS = {16, 32}
 _RARE_BMP_BITS = {2, 64}
 _BMP_INFO_BYTES = 40
+_CR2_MARK = b"CR\x02\x00"
+"""Canon's mark and major version, behind the header of a TIFF."""
 _FRAME_HEAD_BYTES = 8
 """Up to the number of components."""
 
@@ -87,7 +89,7 @@ def _is_raw_photo(data: FileBytes) -> bool:
     """
     directories = list(read_directories(data))
     has_maker = any(_MAKE in tags for tags in directories)
-    return data[8:10] == b"CR" or any(
+    return data[8:12] == _CR2_MARK or any(
         _DNG_VERSION in tags
         or _value(tags, _PHOTOMETRIC) in _SENSOR
         or (has_maker and _value(tags, _COMPRESSION) in _RAW_COMPRESSIONS)

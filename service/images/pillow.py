@@ -62,7 +62,9 @@ def pillow_errors_as_rejections(data: FileBytes, max_pixels: int) -> Iterator[No
             raise CorruptImage("it cannot be decoded: its header is cut off or damaged") from error
         raise UnsupportedFormat(f"the bytes are of none of these formats: {', '.join(READABLE)}") from error
     except MemoryError as error:
-        raise PictureTooLarge("decoding it takes more memory than its header accounts for") from error
+        raise PictureTooLarge(
+            "decoding it takes more memory than its header accounts for; save it anew with another program"
+        ) from error
     except DAMAGE as error:
         raise CorruptImage(f"it cannot be decoded: {str(error) or type(error).__name__}") from error
 

@@ -5,11 +5,11 @@ picture may have taken it over.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 
@@ -53,7 +53,7 @@ class DecoderPool:
 
         Args:
             workers: number of processes.
-            memory_budget: most bytes that one may ever use for decoding.
+            memory_budget: most bytes that one may ever use: for decoding, and for the file.
             max_seconds: longest time for one image, without waits for memory.
         """
         self.unfiltered: str = ""
@@ -62,11 +62,11 @@ class DecoderPool:
         self._memory_budget = memory_budget
         self._max_seconds = max_seconds
         self._idle = SimpleQueue[WorkerProcess | DecoderUnavailable]()
-        self._wanted = SimpleQueue[Callable[[], None] | None]()
+        self._wanted = SimpleQueue[Literal["start", "end"]]()
         self._running: set[WorkerProcess] = set()
         self._is_closed = False
         for _ in range(workers):
-            self._wanted.put(self._start)
+            self._wanted.put("start")
         # Workers end with the thread that has started them: it lives as long as the pool.
         Thread(target=self._start_workers, name="workers", daemon=True).start()
 
@@ -83,10 +83,8 @@ class DecoderPool:
             RetryLater: what `reserve` raises.
         """
         request = {"specs": [spec_to_json(spec) for spec in specs], "max_pixels": max_pixels}
-        try:
+        with suppress(WorkerEnded):
             return self._try(request, data, specs, reserve)
-        except WorkerEnded:
-            pass
         try:
             return self._try(request, data, specs, reserve)
         except WorkerEnded as error:
@@ -97,16 +95,16 @@ class DecoderPool:
     def close(self) -> None:
         """End all workers."""
         self._is_closed = True
-        self._wanted.put(None)
+        self._wanted.put("end")
         for worker in self._running.copy():
             worker.kill()
         for _ in range(self.workers):
-            self._idle.put(DecoderUnavailable("the process is about to end"))
+            self._idle.put(_closing())
 
     def _try(
         self, request: dict[str, Any], data: bytes, specs: Sequence[ThumbnailSpec], reserve: Reserve
     ) -> list[Thumbnail]:
-        with self._borrowed() as worker, ExitStack() as held:
+        with self._ending_told(), self._borrowed() as worker, ExitStack() as held:
             try:
                 worker.send_file(request, data)
                 answer, payload = worker.receive(self._deadline())
@@ -137,6 +135,16 @@ class DecoderPool:
         return time.monotonic() + self._max_seconds
 
     @contextmanager
+    def _ending_told(self) -> Iterator[None]:
+        """Turn whatever a worker that `close` has ended makes of an image into a failure: no image is to blame."""
+        try:
+            yield
+        except (WorkerEnded, OSError) as error:
+            if self._is_closed:
+                raise _closing() from error
+            raise
+
+    @contextmanager
     def _borrowed(self) -> Iterator[WorkerProcess]:
         worker = self._take()
         try:
@@ -149,12 +157,14 @@ class DecoderPool:
 
     def _take(self) -> WorkerProcess:
         while True:
+            if self._is_closed:
+                raise _closing()
             try:
                 worker = self._idle.get(timeout=START_SECONDS)
             except Empty:
                 raise DecoderUnavailable(f"no process that decodes became free within {START_SECONDS:g} s") from None
             if isinstance(worker, DecoderUnavailable):
-                self._wanted.put(self._start)
+                self._wanted.put("start")
                 raise worker
             if not worker.has_ended:
                 return worker
@@ -163,12 +173,12 @@ class DecoderPool:
     def _replace(self, worker: WorkerProcess) -> None:
         self._running.discard(worker)
         worker.kill()
-        self._wanted.put(self._start)
+        self._wanted.put("start")
 
     def _start_workers(self) -> None:
-        while start := self._wanted.get():
+        while self._wanted.get() == "start":
             try:
-                start()
+                self._start()
             except WorkerEnded as error:
                 if self._is_closed:
                     return
@@ -195,6 +205,10 @@ class DecoderPool:
             worker.kill()
         worker.rest()
         self._idle.put(worker)
+
+
+def _closing() -> DecoderUnavailable:
+    return DecoderUnavailable("the process is about to end")
 
 
 def _result(answer: Answer, payload: bytes, specs: Sequence[ThumbnailSpec]) -> list[Thumbnail] | Exception:

@@ -6,7 +6,7 @@ so that no second picture of the full size is ever held.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 from typing import cast
 
@@ -114,7 +114,7 @@ def _clear(strip: Image.Image, missing: Image.Image) -> Image.Image:
 
 def _table_converter(gray: Sequence[int], transparent: int | None) -> _Converter:
     """Look samples of one band up in a table; make those of one value transparent."""
-    alpha = [0 if value == transparent else 255 for value in range(len(gray))]
+    alpha = [] if transparent is None else [255 * (value != transparent) for value in range(len(gray))]
 
     def convert(strip: Image.Image) -> Image.Image:
         samples = strip if strip.mode == "L" else strip.convert("I")
@@ -122,6 +122,11 @@ def _table_converter(gray: Sequence[int], transparent: int | None) -> _Converter
         return small if transparent is None else _premultiply(Image.merge("LA", [small, samples.point(alpha, "L")]))
 
     return convert
+
+
+@cache
+def _wide_to_byte() -> Sequence[int]:
+    return [(value + 128) // 257 for value in range(_WIDE_WHITE + 1)]
 
 
 def _wide_converter(picture: Image.Image, tiff: TiffLayout, transparent: int | None) -> _Converter:
@@ -132,7 +137,7 @@ def _wide_converter(picture: Image.Image, tiff: TiffLayout, transparent: int | N
     if low < 0 and picture.mode == "I" and tiff.is_unsigned:
         raise UnsupportedFormat("its samples are unsigned, of 32 bits, and some are too large to be read")
     if picture.mode != "F" and low >= 0 and high <= _WIDE_WHITE:
-        convert = _table_converter([(value + 128) // 257 for value in range(_WIDE_WHITE + 1)], transparent)
+        convert = _table_converter(_wide_to_byte(), transparent)
     else:
         # Floating point is from 0 to 1 by convention; else the file's own range is the only one known.
         bottom, top = (0.0, 1.0) if low >= 0 and high <= 1 else (min(low, 0), max(high, 255))

@@ -21,7 +21,7 @@ _LOAD, _IF_EQUAL, _IF_AT_LEAST, _IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0
 """Instructions of a filter, linux/bpf_common.h: 32-bit words and constants."""
 _ALLOW, _REFUSE, _END_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
 """Results of a filter, linux/seccomp.h. The error number is added to a refusal."""
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _SECOND_ARGUMENT = 0, 4, 16, 24
 """Offsets in `struct seccomp_data`; of an argument the lower half, on little-endian machines."""
 _FIRST_X32_CALL = 0x40000000
 """Calls of x86-64 from here on are those of its 32-bit variant, which have other numbers."""
@@ -52,7 +52,9 @@ _REFUSED: Mapping[str, tuple[int | None, int | None]] = {
     "process_madvise": (440, 440), "kcmp": (312, 272), "pidfd_open": (434, 434), "pidfd_getfd": (438, 438),
     "pidfd_send_signal": (424, 424), "tkill": (200, 130), "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240), "shmget": (29, 194), "shmat": (30, 196), "semget": (64, 190), "msgget": (68, 186),
-    "mq_open": (240, 180),
+    "mq_open": (240, 180), "setpgid": (109, 154),
+    "setpriority": (141, 140), "sched_setaffinity": (203, 122), "sched_setscheduler": (144, 119),
+    "sched_setparam": (142, 118), "sched_setattr": (314, 274),
     # Mounts, namespaces, and parts of the kernel that have had many holes.
     "mount": (165, 40), "umount2": (166, 39), "open_tree": (428, 428), "move_mount": (429, 429), "fsopen": (430, 430),
     "fsmount": (432, 432), "mount_setattr": (442, 442), "pivot_root": (155, 41), "chroot": (161, 51),
@@ -63,6 +65,12 @@ _REFUSED: Mapping[str, tuple[int | None, int | None]] = {
 }
 """System calls, with their numbers on each machine, asm/unistd.h; None if it has none of that name."""
 
+_REFUSED_OPERATIONS = {
+    # To have signals sent to another process: F_SETOWN, F_SETSIG, F_SETOWN_EX; FIOSETOWN, SIOCSPGRP.
+    # To type on a terminal: TIOCSTI.
+    "fcntl": ((72, 25), (8, 10, 15)), "ioctl": ((16, 29), (0x8901, 0x8902, 0x5412)),
+}
+"""Calls of which only some operations, the second argument, are refused."""
 _ONLY_TO_ITSELF = {"kill": (62, 129), "tgkill": (234, 131), "prlimit64": (302, 261)}
 """Calls whose first argument is a process, which may be the caller: abort(3) sends a signal."""
 _CLONE, _CLONE3 = (56, 220), (435, 435)
@@ -126,6 +134,13 @@ def _instructions(column: int, architecture: int, own_pid: int) -> Iterator[byte
     yield _instruction(_IF_ANY_BIT, _CLONE_THREAD, 1, 0)
     yield refuse
     yield _instruction(_RETURN, _ALLOW)
+    for numbers, operations in _REFUSED_OPERATIONS.values():
+        yield _instruction(_IF_EQUAL, numbers[column], 0, 2 * len(operations) + 2)
+        yield _instruction(_LOAD, _SECOND_ARGUMENT)
+        for operation in operations:
+            yield _instruction(_IF_EQUAL, operation, 0, 1)
+            yield refuse
+        yield _instruction(_RETURN, _ALLOW)
     for numbers in _ONLY_TO_ITSELF.values():
         yield _instruction(_IF_EQUAL, numbers[column], 0, 5)
         yield _instruction(_LOAD, _FIRST_ARGUMENT)

@@ -55,7 +55,8 @@ def _read_directory(data: FileBytes, start: int, order: str, *, is_big: bool) ->
     start += head.size
     tags: dict[int, tuple[int, ...]] = {}
     for number in range(min(count, _MOST_ENTRIES)):
-        tag, kind, length, value = entry.unpack(data[start + number * entry.size :][: entry.size])
+        place_of_entry = start + number * entry.size
+        tag, kind, length, value = entry.unpack(data[place_of_entry : place_of_entry + entry.size])
         tags[tag] = ()
         if kind in _LETTERS and length <= _MOST_VALUES:
             values = struct.Struct(f"{order}{length}{_LETTERS[kind]}")

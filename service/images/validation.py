@@ -6,7 +6,7 @@ too many. Knows bytes and numbers only: no pixels, no libraries.
 
 import re
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from mmap import mmap
 from typing import TypeAlias
 
@@ -51,7 +51,7 @@ def check_structure(data: FileBytes, *, all_frames: bool) -> None:
         header = _PNM_HEADER.match(data[:_PNM_HEADER_BYTES])
         if header is None:
             raise CorruptImage(f"it cannot be decoded: its first {_PNM_HEADER_BYTES:,} bytes hold no whole header")
-        if data[1:2] in b"123" and b"#" in data[header.end() :]:
+        if data[1:2] in b"123" and data.find(b"#", header.end()) >= 0:
             raise CorruptImage("it cannot be decoded: comments between plain samples are made to waste time")
 
 
@@ -61,46 +61,66 @@ def check_jpeg(data: FileBytes) -> float:
     They are of all components together, so subsampling makes it less than their number; 0 if one scan has all of them.
     Only the (first) picture is looked at. Raise CorruptImage if it is made to waste time.
     """
-    frame, progressive = b"", False
-    position, segments, scans = 2, 0, 0
-    while (found := _JPEG_MARKER.search(data, position)) and found[0][1] != _END_OF_IMAGE:
-        if not scans and found.start() - position > _MAX_FILL:
+    frame, progressive, scans, previous = b"", False, 0, 2
+    for marker, start, body, end in _segments(data):
+        if marker == _END_OF_IMAGE:
+            break
+        if not scans and start - previous > _MAX_FILL:
             raise CorruptImage(f"it cannot be decoded: more than {_MAX_FILL:,} bytes lie between its segments")
-        marker = found[0][1]
-        position = found.end()
-        if marker in _STANDALONE:
-            continue
-        segments += 1
-        length = int.from_bytes(data[position : position + 2])
+        previous = end
         if marker in FRAMES and not frame:
-            frame, progressive = data[position : position + length], marker in _PROGRESSIVE
+            frame, progressive = data[body:end], marker in _PROGRESSIVE
         elif marker == _START_OF_SCAN:
             scans += 1
+            if scans > _MAX_SCANS:
+                raise _too_many_segments()
             # The numbers of components, of which each header begins its list.
-            of_all_components = bool(frame[7:8]) and data[position + 2 : position + 3] == frame[7:8]
+            of_all_components = bool(frame[7:8]) and data[body + 2 : body + 3] == frame[7:8]
             if scans == 1 and of_all_components and not progressive:
                 return 0
-        if segments > _MAX_SEGMENTS or scans > _MAX_SCANS:
-            raise CorruptImage(
-                f"it cannot be decoded: a JPEG of more than {_MAX_SEGMENTS:,} segments or {_MAX_SCANS} scans "
-                "is made to waste time"
-            )
-        position += length
     return _samples_per_pixel(frame)
+
+
+def _segments(data: FileBytes) -> Iterator[tuple[int, int, int, int]]:
+    """Yield each segment of a JPEG: its marker, and where the marker, its body, and what follows begin.
+
+    Raises:
+        CorruptImage: there are too many.
+    """
+    position, segments = 2, 0
+    while found := _JPEG_MARKER.search(data, position):
+        segments += 1
+        if segments > _MAX_SEGMENTS:
+            raise _too_many_segments()
+        marker, body = found[0][1], found.end()
+        position = body if marker in _STANDALONE else body + int.from_bytes(data[body : body + 2])
+        yield marker, found.start(), body, position
+
+
+def _too_many_segments() -> CorruptImage:
+    return CorruptImage(
+        f"it cannot be decoded: a JPEG of more than {_MAX_SEGMENTS:,} segments or {_MAX_SCANS} scans "
+        "is made to waste time"
+    )
 
 
 def find_segment(data: FileBytes, markers: Collection[int]) -> int | None:
     """Return where the first such segment of a JPEG begins, behind its marker; None if there is none before a scan."""
-    position = 2
-    while (found := _JPEG_MARKER.search(data, position)) and (marker := found[0][1]) != _END_OF_IMAGE:
+    for marker, _, body, _ in _segments(data):
         if marker in markers:
-            return found.end()
-        if marker == _START_OF_SCAN:
+            return body
+        if marker in {_START_OF_SCAN, _END_OF_IMAGE}:
             return None
-        position = found.end()
-        if marker not in _STANDALONE:
-            position += int.from_bytes(data[position : position + 2])
     return None
+
+
+def png_chunks(data: FileBytes) -> Iterator[tuple[int, bytes, int]]:
+    """Yield each chunk of a PNG: where it begins, its name, and where it ends, which may be behind the file's end."""
+    position = 8
+    while position + 8 <= len(data):
+        end = position + 12 + int.from_bytes(data[position : position + 4])
+        yield position, data[position + 4 : position + 8], end
+        position = end
 
 
 def sound_parts(data: FileBytes) -> list[memoryview]:
@@ -109,15 +129,12 @@ def sound_parts(data: FileBytes) -> list[memoryview]:
     Those of frames are left in, whose checksum no decoder looks at.
     """
     whole = memoryview(data)
-    parts, start, position = [], 0, 8
-    while position + 12 <= len(data):
-        end = position + 12 + int.from_bytes(data[position : position + 4])
-        name = data[position + 4 : position + 8]
+    parts, start = [], 0
+    for begin, name, end in png_chunks(data):
         is_checked = name[0] & _ANCILLARY and name != b"fdAT" and end <= len(data)
-        if is_checked and zlib.crc32(whole[position + 4 : end - 4]) != int.from_bytes(data[end - 4 : end]):
-            parts.append(whole[start:position])
+        if is_checked and zlib.crc32(whole[begin + 4 : end - 4]) != int.from_bytes(data[end - 4 : end]):
+            parts.append(whole[start:begin])
             start = end
-        position = end
     return [*parts, whole[start:]]
 
 
@@ -133,23 +150,14 @@ def ends_early(data: FileBytes, *, all_frames: bool) -> bool:
 
 def whole_segments(data: FileBytes) -> int:
     """Return the size of a JPEG without the segment in which it ends, such as a table between two scans."""
-    position = 2
-    while found := _JPEG_MARKER.search(data, position):
-        position = found.end()
-        if found[0][1] not in _STANDALONE:
-            position += int.from_bytes(data[position : position + 2])
-        if position > len(data) or len(data) < found.end() + 2:
-            return found.start()
+    for _, start, body, end in _segments(data):
+        if end > len(data) or len(data) < body + 2:
+            return start
     return len(data)
 
 
 def _png_ends_early(data: FileBytes) -> bool:
-    position = 8
-    while position + 12 <= len(data):
-        if data[position + 4 : position + 8] == b"IEND":
-            return False
-        position += 12 + int.from_bytes(data[position : position + 4])
-    return True
+    return not any(name == b"IEND" and begin + 12 <= len(data) for begin, name, _ in png_chunks(data))
 
 
 def _gif_ends_early(data: FileBytes, *, all_frames: bool) -> bool:
@@ -176,11 +184,8 @@ def _samples_per_pixel(frame: bytes) -> float:
 
 
 def _check_chunks(data: FileBytes) -> None:
-    position, chunks = 8, 0
-    while position + 8 <= len(data):
-        position += 12 + int.from_bytes(data[position : position + 4])
-        chunks += 1
-        if chunks > _FREE_CHUNKS and position < chunks * _MIN_CHUNK_BYTES:
+    for chunks, (_, _, end) in enumerate(png_chunks(data), 1):
+        if chunks > _FREE_CHUNKS and end < chunks * _MIN_CHUNK_BYTES:
             raise CorruptImage(f"it cannot be decoded: a PNG of {chunks:,} tiny chunks is made to waste time")
 
 

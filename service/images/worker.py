@@ -21,7 +21,6 @@ from typing import Any, BinaryIO
 from service.errors import ImageRejected
 from service.images import sandbox
 from service.images.frames import LENGTHS, pack, spec_from_json
-from service.images.pillow import READABLE
 from service.images.thumbnail import make_thumbnails
 from service.images.validation import FileBytes
 from service.memory import tune_malloc
@@ -152,7 +151,7 @@ def main() -> None:
     source, memory_budget = map(int, sys.argv[1:])
     with os.fdopen(0, "rb", closefd=False) as requests, os.fdopen(answers, "wb") as replies, suppress(BrokenPipeError):
         worker = _Worker(requests, replies, source, memory_budget)
-        worker.send({"readable": READABLE, "unfiltered": sandbox.enter()})
+        worker.send({"unfiltered": sandbox.enter()})
         worker.serve()
 
 

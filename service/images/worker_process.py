@@ -44,7 +44,6 @@ class Answer(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    readable: list[str] | None = None
     unfiltered: str = ""
     reserve: Annotated[int, Field(ge=0)] | None = None
     thumbnails: list[MadeThumbnail] | None = None
@@ -75,16 +74,20 @@ class WorkerProcess:
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
         self._source = _shared_memory()
         self._is_gone = False
-        self._process = subprocess.Popen(  # noqa: S603 - fixed words without a shell; the program is this package's own
-            [sys.executable, "-P", "-m", "service.images.worker", str(self._source), str(memory_budget)],
-            pass_fds=[self._source],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            bufsize=0,
-            # A terminal's Ctrl-C is for the service, which ends its workers.
-            process_group=0,
-        )
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - fixed words without a shell; this package's own program
+                [sys.executable, "-P", "-m", "service.images.worker", str(self._source), str(memory_budget)],
+                pass_fds=[self._source],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+                bufsize=0,
+                # A terminal's Ctrl-C is for the service, which ends its workers. Nor can they join its process group.
+                start_new_session=True,
+            )
+        except OSError:
+            os.close(self._source)
+            raise
         if self._process.stdin is None or self._process.stdout is None:
             raise AssertionError("both were asked for")
         self._requests, self._answers = self._process.stdin.fileno(), self._process.stdout.fileno()
@@ -126,7 +129,8 @@ class WorkerProcess:
         """Return the next frame. Raise TimeoutError, WorkerEnded."""
         fields_bytes, payload_bytes = LENGTHS.unpack(self._read(LENGTHS.size, until))
         if fields_bytes > _MOST_FIELDS_BYTES or payload_bytes > _MOST_PAYLOAD_BYTES:
-            raise WorkerEnded("announced an answer that is too long")
+            most = _MOST_PAYLOAD_BYTES >> 20
+            raise WorkerEnded(f"made thumbnails of more than {most} MiB (see THUMBNAIL_SIZES and ANIMATED)")
         try:
             answer = Answer.model_validate_json(self._read(fields_bytes, until))
         except ValidationError as error:

@@ -1,8 +1,10 @@
 """What is refused for its kind, beside what is refused because it is damaged."""
 
+import io
 import struct
 
 import pytest
+from PIL import Image
 
 from service.errors import CorruptImage, UnsupportedFormat
 from service.images.kinds import kind_never_read, kind_refused
@@ -100,3 +102,14 @@ def test_nothing_that_is_read_has_the_name_of_a_rare_kind() -> None:
     for data in (jpeg(), png(photo(), 8, 2), tiff(photo(), 8, 2), bmp(photo(), MASKS, 16), b"text", b""):
         assert kind_never_read(data) is None
     assert kind_refused(b"text") is None
+
+
+def test_a_picture_whose_first_pixels_spell_a_cameras_mark_is_no_raw_photo() -> None:
+    pixels = b"CR\x03" * 600
+    start = 8 + len(pixels)
+    entries = [(256, 4, 1, 30), (257, 4, 1, 20), (258, 3, 1, 8), (262, 3, 1, 2), (273, 4, 1, 8), (277, 3, 1, 3)]
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+    # The pixels first, as libtiff writes them.
+    data = struct.pack("<2sHI", b"II", 42, start) + pixels + directory
+    assert kind_never_read(data) is None
+    assert Image.open(io.BytesIO(ours(data))).size == (30, 20)

@@ -4,9 +4,10 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -198,6 +199,42 @@ def test_workers_have_their_pipes_open_and_nothing_else() -> None:
     assert len(standard) == 1, "what libraries print goes one way"
     kinds = sorted(target.partition(":")[0] for target in targets.values())
     assert kinds == sorted(["/memfd", f"/proc/{worker._process.pid}/statm", "pipe", "pipe"])
+
+
+def test_a_picture_is_not_to_blame_for_a_pool_that_is_closed() -> None:
+    """Closed while a worker decodes, and while it waits for memory."""
+    for waits in (False, True):
+        with pool(2) as own, ThreadPoolExecutor(1) as threads:
+            made(jpeg(), own)
+            inside, closed = threading.Event(), threading.Event()
+
+            @contextmanager
+            def reserve(_: int, inside: threading.Event = inside, closed: threading.Event = closed) -> Iterator[None]:
+                inside.set()
+                closed.wait(30)
+                yield
+
+            image = threads.submit(made, LARGE, own, reserve if waits else free)
+            if waits:
+                assert inside.wait(30)
+            own.close()
+            closed.set()
+            with suppress(DecoderUnavailable):
+                assert len(image.result(30)) == len(SPECS)
+            with pytest.raises(DecoderUnavailable, match="about to end"):
+                made(jpeg(), own)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_starts_that_fail_leave_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/python")
+    with pool() as own:
+        counts = []
+        for _ in range(4):
+            with pytest.raises(DecoderUnavailable):
+                made(jpeg(), own)
+            counts.append(len(list(Path("/proc/self/fd").iterdir())))
+    assert max(counts) <= counts[0] + 1
 
 
 def test_a_closed_pool_leaves_no_process() -> None:

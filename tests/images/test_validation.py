@@ -5,7 +5,7 @@ import zlib
 import pytest
 
 from service.errors import CorruptImage
-from service.images.validation import check_jpeg, check_structure
+from service.images.validation import check_jpeg, check_structure, find_segment, whole_segments
 from tests.support.pictures import encoded, jpeg, quadrants
 
 FLOOD = 4_000_000
@@ -95,3 +95,10 @@ def test_other_files_pass(data: bytes, *, all_frames: bool) -> None:
 def test_a_png_of_many_chunks_of_the_usual_size_passes() -> None:
     chunk = struct.pack(">I4s", 8192, b"IDAT") + bytes(8192) + bytes(4)
     check_structure(PNG[:33] + chunk * 5_000, all_frames=False)
+
+
+def test_markers_without_a_length_are_counted_too() -> None:
+    flood = b"\xff\xd8" + b"\xff\x01" * FLOOD
+    for look in (check_jpeg, whole_segments, lambda data: find_segment(data, {0xC0})):
+        with pytest.raises(CorruptImage, match="made to waste time"):
+            look(flood)

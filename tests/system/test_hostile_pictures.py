@@ -36,6 +36,9 @@ CODES = {
     "connect": "corrupt_image",
     "kill": "corrupt_image",
     "kill all": "corrupt_image",
+    "join": "corrupt_image",
+    "own": "corrupt_image",
+    "type": "corrupt_image",
     "start": "corrupt_image",
     "fork": "corrupt_image",
     "write": "corrupt_image",
@@ -45,7 +48,7 @@ CODES = {
     "shout": "",
 }
 """By what a picture's decoder does: the code of the rejection, empty if it does no harm."""
-FORBIDDEN = {"connect", "kill", "kill all", "start", "fork", "write", "remove", "read"}
+FORBIDDEN = {"connect", "kill", "kill all", "join", "own", "type", "start", "fork", "write", "remove", "read"}
 """What the system refuses."""
 
 

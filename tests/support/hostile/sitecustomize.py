@@ -4,11 +4,13 @@ Python imports this module at its start wherever this folder is in PYTHONPATH.
 """
 
 import ctypes
+import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from itertools import repeat
 from pathlib import Path
@@ -37,6 +39,19 @@ def _fail() -> None:
     raise StopIteration("stop iteration here")  # Pillow raises nothing like it.
 
 
+def _join_service() -> None:
+    os.setpgid(0, os.getpgid(os.getppid()))
+    os.kill(0, signal.SIGKILL)
+
+
+def _signal_by_pipe() -> None:
+    fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid())
+
+
+def _type() -> None:
+    fcntl.ioctl(2, termios.TIOCSTI, b"x")
+
+
 def _shout() -> None:
     for descriptor in (1, 2):
         os.write(descriptor, b"a library's complaint\n")
@@ -63,6 +78,9 @@ DEEDS: dict[str, Callable[[], object]] = {
     "connect": lambda: socket.create_connection(("127.0.0.1", 80)),
     "kill": lambda: os.kill(os.getppid(), signal.SIGKILL),
     "kill all": lambda: os.kill(-1, signal.SIGKILL),
+    "join": _join_service,
+    "own": _signal_by_pipe,
+    "type": _type,
     "start": lambda: subprocess.run([sys.executable, "-c", "print('started')"], check=True),
     "fork": os.fork,
     "write": lambda: Path("/tmp/hostile-was-here").write_text(""),  # noqa: S108 - is refused
