@@ -5,28 +5,27 @@ makes it, and the others wait.
 """
 
 from collections.abc import Iterable, Sequence
-from contextvars import copy_context
 from functools import cached_property
 from itertools import groupby, islice, pairwise
 from typing import Self
 
 import structlog
-from pydantic import AwareDatetime, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, ConfigDict, Field, model_validator
 
 from service.bootstrap import Service
-from service.errors import InvalidValue, NameTaken, ObjectNotFound, ShuttingDown
+from service.errors import InvalidValue, NameTaken, ObjectNotFound
 from service.naming import CREATED, RUN, Hour
 from service.process import Stop
+from service.runs.bounded import map_bounded
 from service.runs.lease import Lease, create, tries
 from service.runs.partition import Boundary, Chunk, NameSample, range_between
-from service.runs.record import Count, Record, problem_of
+from service.runs.record import MAX_RECORD_BYTES, UNREADABLE, Count, Record, problem_of
 from service.runs.request import RunParameters
 from service.settings import MAX_TASKS
 from service.storage.addresses import NameRange
 from service.storage.base import ObjectStore, StoredObject, refused
 
 PLAN_NAME = "plan.json"
-_MAX_PLAN_BYTES = 64 * 1024 * 1024
 """More than 10,000 boundaries of the longest names that storage allows have."""
 
 _POLL_SECONDS = 0.2
@@ -142,8 +141,8 @@ def load_plan(store: ObjectStore, stored: StoredObject, run_id: str) -> Plan:
         ObjectNotFound: it is gone.
     """
     try:
-        return Plan.model_validate_json(store.read(stored, _MAX_PLAN_BYTES))
-    except ValidationError as error:
+        return Plan.model_validate_json(store.read(stored, MAX_RECORD_BYTES))
+    except UNREADABLE as error:
         raise InvalidValue(
             "run_id", run_id, f"has a plan that cannot be read, {stored.location}: {problem_of(error)}; "
             "another run needs another run_id"
@@ -248,15 +247,15 @@ def _exact(
         ]
 
     groups = [list(group) for _, group in groupby(boundaries, lambda boundary: (boundary.name, boundary.limit))]
-    context = copy_context()
-    try:
-        looked_up = service.executor.map(lambda group: context.copy().run(look_up, group), groups)
-    except RuntimeError:  # The executor was shut down: the process is about to end.
-        raise ShuttingDown("the process ended while the run was planned") from None
-    exact: list[Boundary] = []
-    for group in looked_up:
+    found: dict[int, list[Boundary]] = {}
+    # Bounded: images and events share the executor.
+    limit, grace = service.settings.concurrency, service.shutdown.images
+    for group, looked_up in map_bounded(service.executor, look_up, groups, limit=limit, stop=stop, grace_seconds=grace):
+        found[group[0].position] = looked_up.result()
         if lease:
             lease.renew()
+    exact: list[Boundary] = []
+    for group in (found[group[0].position] for group in groups):
         # Objects that came and went meanwhile may not turn the order round.
         exact += [Boundary(each.position, max(each.name, exact[-1].name if exact else "")) for each in group]
     return exact

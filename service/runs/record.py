@@ -8,6 +8,14 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from service.errors import SourceTooLarge
+
+MAX_RECORD_BYTES = 64 * 1024 * 1024
+"""Larger plans and reports are not read: a plan for ten thousand tasks has ten mebibytes at most."""
+
+UNREADABLE = (ValidationError, SourceTooLarge)
+"""Raised where a record is read and understood."""
+
 VERSION = 1
 """Of the form. It grows if an older service would misread the new one; a field that it may ignore does not count."""
 
@@ -33,7 +41,9 @@ class Record(BaseModel):
         return fields
 
 
-def problem_of(error: ValidationError) -> str:
+def problem_of(error: ValidationError | SourceTooLarge) -> str:
     """Return the first reason why a record cannot be read, and the field that is to blame, if there is one."""
+    if isinstance(error, SourceTooLarge):
+        return str(error)
     first = error.errors(include_url=False)[0]
     return ": ".join([*([".".join(map(str, first["loc"]))] if first["loc"] else []), first["msg"]])

@@ -227,7 +227,10 @@ class Report:
     def snapshot(self) -> RunReport:
         """Return the report as of now."""
         with self._lock:
-            report = self._so_far.model_copy(deep=True)
+            # What is in the lists is never changed.
+            report = self._so_far.model_copy(
+                update={name: list(getattr(self._so_far, name)) for name in GROWING_FIELDS}
+            )
             if self.params.dry_run:
                 settings = self._settings
                 report.estimate = estimate(

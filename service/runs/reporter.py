@@ -10,7 +10,6 @@ from threading import Event, Thread
 from typing import Self, TypeAlias, TypeVar
 
 import structlog
-from pydantic import ValidationError
 
 from service.errors import (
     InternalError,
@@ -23,7 +22,7 @@ from service.errors import (
 )
 from service.process import Stop
 from service.runs.partition import Chunk
-from service.runs.record import problem_of
+from service.runs.record import MAX_RECORD_BYTES, UNREADABLE, problem_of
 from service.runs.report import Report, RunReport
 from service.runs.request import RunParameters
 from service.runs.task_report import Attempt, Summary, TaskReport
@@ -45,7 +44,6 @@ _LAST_SECONDS = 20.0
 """After so long it is not tried again: storage is down, and the client's own retries were in vain."""
 _STALE_AFTER = 3
 """A task that is so many reports late has gone quiet."""
-_MAX_REPORT_BYTES = 16 * 1024 * 1024
 
 StoredReport: TypeAlias = tuple[StoredObject, Summary]
 """A report's object, and its figures."""
@@ -79,10 +77,10 @@ def previous_report(params: RunParameters, store: ObjectStore) -> TaskReport | N
         latest = max(store.list_objects(params.run_folder, names), key=lambda report: report.created, default=None)
         if latest is None:
             return None
-        return TaskReport.model_validate_json(store.read(latest, _MAX_REPORT_BYTES))
+        return TaskReport.model_validate_json(store.read(latest, MAX_RECORD_BYTES))
     except ObjectNotFound:
         return None
-    except ValidationError as error:
+    except UNREADABLE as error:
         log.warning("the report of an earlier attempt cannot be read", report=str(location), reason=problem_of(error))
         return None
 
@@ -193,7 +191,7 @@ class Reporter:
 
     def _keep(self, report: TaskReport) -> None:
         data = report.model_dump_json(indent=1, exclude_none=True).encode()
-        metadata = {SUMMARY_KEY: report.summary().model_dump_json()}
+        metadata = {SUMMARY_KEY: report.model_dump_json(include={*Summary.model_fields})}
         if self._may_replace:
             try:
                 return self._put(self._location, data, metadata, if_generation=None)

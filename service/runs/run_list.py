@@ -1,5 +1,6 @@
 """The list of the latest runs, by the names and metadata of their plans and reports."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -10,8 +11,8 @@ from service.naming import BOOKKEEPING_FOLDER, number_in
 from service.runs.partition import Chunk
 from service.runs.plan import PLAN_NAME
 from service.runs.reporter import StoredReport, keep_newest
-from service.storage.addresses import FolderLocation
-from service.storage.base import ObjectStore
+from service.storage.addresses import FolderLocation, NameRange
+from service.storage.base import ObjectStore, StoredObject
 
 RUNS_LIMIT = 100
 """Longest list of runs."""
@@ -46,13 +47,15 @@ def list_runs(store: ObjectStore, bucket: str) -> RunList:
     plans.sort(key=lambda plan: (plan.created, plan.location.name), reverse=True)
     latest = plans[:RUNS_LIMIT]
     # A run of one task is planned without listing: its report knows the total.
-    of_one_task = _totals_of_single_tasks(store, folder) if any("total" not in plan.metadata for plan in latest) else {}
+    of_one_task = _totals_of_single_tasks(
+        store, folder, [_run_id(plan) for plan in latest if "total" not in plan.metadata]
+    )
     return RunList(
         runs=[
             RunSummary(
-                run_id=(run_id := PurePosixPath(plan.location.name).parent.name),
+                run_id=_run_id(plan),
                 planned=plan.created,
-                total=number_in(plan.metadata["total"]) if "total" in plan.metadata else of_one_task.get(run_id),
+                total=number_in(plan.metadata["total"]) if "total" in plan.metadata else of_one_task.get(_run_id(plan)),
                 task_count=number_in(plan.metadata.get("tasks", "")) or 0,
             )
             for plan in latest
@@ -61,10 +64,18 @@ def list_runs(store: ObjectStore, bucket: str) -> RunList:
     )
 
 
-def _totals_of_single_tasks(store: ObjectStore, folder: FolderLocation) -> dict[str, int]:
-    """Return the images of each run of one task that has listed them all, by run id."""
+def _run_id(bookkeeping: StoredObject) -> str:
+    return PurePosixPath(bookkeeping.location.name).parent.name
+
+
+def _totals_of_single_tasks(store: ObjectStore, folder: FolderLocation, run_ids: Sequence[str]) -> dict[str, int]:
+    """Return the images of each of these runs that has one task and has listed them all, by run id."""
+    if not run_ids:
+        return {}
+    # The ids of most runs begin with their hour: those of years ago are not listed again.
+    names = NameRange(f"{BOOKKEEPING_FOLDER}{min(run_ids)}/", f"{BOOKKEEPING_FOLDER}{max(run_ids)}0")
     newest: dict[str, StoredReport] = {}
-    for stored in store.list_objects(folder, glob=f"{BOOKKEEPING_FOLDER}*/{Chunk().stem}*.json"):
+    for stored in store.list_objects(folder, names, glob=f"{BOOKKEEPING_FOLDER}*/{Chunk().stem}*.json"):
         with suppress(ValidationError):
-            keep_newest(newest, PurePosixPath(stored.location.name).parent.name, stored)
+            keep_newest(newest, _run_id(stored), stored)
     return {run_id: summary.discovered for run_id, (_, summary) in newest.items() if summary.listed_all}

@@ -213,6 +213,8 @@ def _make_thumbnails(
     def to_be_asked() -> Iterator[Work]:
         """Estimate the images of which nothing has to be asked; yield the others."""
         for work in work_items:
+            # Nothing else asks, since nothing goes through the executor.
+            existing.stop.raise_if_set("the run was stopped before its last image")
             if work.looks_first or service.selection.needs_sniffing(work.source):
                 yield work
             else:

@@ -12,10 +12,10 @@ from typing import TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from service.errors import InvalidValue, ObjectNotFound
+from service.errors import InvalidValue, ObjectNotFound, SourceTooLarge
 from service.naming import BOOKKEEPING_FOLDER, number_in
 from service.runs.plan import PLAN_NAME, Plan, load_plan
-from service.runs.record import problem_of
+from service.runs.record import MAX_RECORD_BYTES, UNREADABLE, problem_of
 from service.runs.report import LIST_LIMIT, Counts, Problem, State
 from service.runs.reporter import StoredReport, keep_newest
 from service.runs.request import folder_of_run
@@ -27,7 +27,6 @@ from service.storage.base import ObjectStore, StoredObject
 _REPORTS_READ = 20
 """Tasks of one run whose reports are read for rejections and failures."""
 _READERS = 8
-_MAX_BYTES = 64 * 1024 * 1024
 
 _Item = TypeVar("_Item")
 
@@ -207,10 +206,10 @@ def _add_problems(status: RunStatus, store: ObjectStore, latest: dict[int, Store
 
     def read(item: StoredObject) -> tuple[list[Problem], list[Problem]]:
         try:
-            report = TaskReport.model_validate_json(store.read(item, _MAX_BYTES))
+            report = TaskReport.model_validate_json(store.read(item, MAX_RECORD_BYTES))
         except ObjectNotFound:
             return [], []  # It was replaced meanwhile; the next look has it.
-        except ValidationError as error:
+        except UNREADABLE as error:
             return [], [_unreadable(item, error)]
         return report.rejections, [*([report.error] if report.error else []), *report.failures]
 
@@ -220,7 +219,7 @@ def _add_problems(status: RunStatus, store: ObjectStore, latest: dict[int, Store
             _up_to_limit(status.failures, failures)
 
 
-def _unreadable(report: StoredObject, error: ValidationError) -> Problem:
+def _unreadable(report: StoredObject, error: ValidationError | SourceTooLarge) -> Problem:
     reason = f"the report cannot be read: {problem_of(error)}"
     return Problem(source=str(report.location), code=InvalidValue.code, reason=reason)
 

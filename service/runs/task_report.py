@@ -65,7 +65,3 @@ class Summary(Counts, Attempt, Record):
 
 class TaskReport(RunReport, Summary):
     """A task's report as it is stored."""
-
-    def summary(self) -> Summary:
-        """Return its figures alone."""
-        return Summary(**{name: getattr(self, name) for name in Summary.model_fields})

@@ -123,7 +123,7 @@ class ObjectStore(Protocol):
 
         Raises:
             ObjectNotFound: this generation no longer exists.
-            SourceTooLarge: it decompresses to more than `max_bytes`.
+            SourceTooLarge: it has more than `max_bytes`, or decompresses to more.
             CorruptImage: it cannot be decompressed.
         """
 

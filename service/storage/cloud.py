@@ -136,6 +136,8 @@ class CloudStore:
 
     def read(self, stored: StoredObject, max_bytes: int) -> bytes:
         """See `ObjectStore`."""
+        if stored.size > max_bytes:
+            raise SourceTooLarge(f"{stored.location} has {stored.size:,} bytes, more than {max_bytes:,}")
         data = self._read(stored)
         return _gunzip(data, max_bytes) if _is_gzip(stored, data) else data
 

@@ -2,7 +2,7 @@
 
 from fastapi import Depends, FastAPI, Request
 
-from service.bootstrap import Service, build
+from service.bootstrap import STORAGE_THREADS, Service, build
 from service.errors import ForeignPage
 from service.process import Stop
 from service.settings import Settings
@@ -15,9 +15,8 @@ from service.web.startup import HEALTHY
 from service.web.storage_threads import StorageThreads
 from service.web.thumbnails import add_thumbnail_route
 
-_STORAGE_THREADS = 16
 _PATIENCE_SECONDS = 5.0
-"""Of GET requests that ask storage, other than for images: how many do so at once, and how long others wait."""
+"""Longest wait of a GET request for a thread to ask storage from."""
 
 
 def load(settings: Settings, stop: Stop) -> tuple[Service, FastAPI]:
@@ -33,7 +32,7 @@ def load(settings: Settings, stop: Stop) -> tuple[Service, FastAPI]:
 def create_app(service: Service) -> FastAPI:
     """Build the application around a service that is ready."""
     pages = Pages(service) if service.settings.pages else None
-    threads = StorageThreads(_STORAGE_THREADS, _PATIENCE_SECONDS)
+    threads = StorageThreads(STORAGE_THREADS, _PATIENCE_SECONDS)
     description = "Thumbnails of the images in a Cloud Storage folder: a whole folder, or one image as it arrives."
     app = FastAPI(
         title="Thumbnails for Cloud Storage",

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated
 
+import structlog
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import ValidationError
@@ -28,6 +29,8 @@ NDJSON = "application/x-ndjson"
 _SCHEDULE_TIME = "X-CloudScheduler-ScheduleTime"
 _PROGRESS_SECONDS = 1.0
 _PROGRESS_FIELDS = {*Counts.model_fields, "elapsed_seconds"}
+
+log = structlog.get_logger()
 
 
 def add_run_routes(app: FastAPI, service: Service, pages: Pages | None, threads: StorageThreads) -> None:
@@ -119,10 +122,13 @@ async def _until_answered() -> AsyncIterator[AsyncExitStack]:
 
 async def _ndjson(snapshots: AsyncGenerator[RunReport], report: Report) -> AsyncIterator[str]:
     """Yield a line of JSON for each snapshot, and the report at the end."""
-    # The report says so, too, and the status has been sent.
-    with suppress(InvalidValue):
+    try:
         async for snapshot in snapshots:
             yield json.dumps({"progress": snapshot.model_dump(include=_PROGRESS_FIELDS)}) + "\n"
+    except InvalidValue:
+        pass  # The report says so, too, and the status has been sent.
+    except Exception:
+        log.exception("run ended by a defect")
     yield report.snapshot().model_dump_json(exclude_none=True) + "\n"
 
 

@@ -248,3 +248,10 @@ def test_a_large_sum_of_what_tasks_have_counted_is_still_a_sum(
         finished(make_task(store, executor, request(index, 2)))
         change(store, f"task-{index:05}-of-00002.json", bytes_read=2**63 - 1)
     assert run_status(store, "photos", "mine").bytes_read == 2 * (2**63 - 1)
+
+
+def test_a_plan_that_is_far_too_large_is_not_read(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.runs.plan.MAX_RECORD_BYTES", 10)
+    store.put(PLAN, b'{"version": 1, "more": "x"}', "application/json")
+    with pytest.raises(InvalidValue, match=r"cannot be read.*27 bytes, more than 10"):
+        run_status(store, "photos", "mine")

@@ -219,7 +219,7 @@ def test_a_task_whose_last_report_is_lost_is_not_whole_and_says_so(
 def test_a_task_whose_last_report_is_lost_by_a_defect_is_not_whole(
     store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.runs.reporter.TaskReport.summary", None)
+    monkeypatch.setattr("service.runs.reporter.TaskReport.model_dump_json", None)
     error = finished(make_task(store, executor, request())).error
     assert error
     assert error.code == "internal_error"
@@ -312,7 +312,7 @@ def test_an_attempt_that_has_just_begun_does_not_hide_what_was_made_before(
     store.put(
         "gs://photos/thumbnail-runs/mine/task-00000-of-00001.json",
         begun.model_dump_json().encode(),
-        metadata={SUMMARY_KEY: begun.summary().model_dump_json()},
+        metadata={SUMMARY_KEY: begun.model_dump_json(include={*Summary.model_fields})},
     )
     now = status(store)
     assert (now.state, now.created, now.done) == ("running", 10, 10)
@@ -465,7 +465,7 @@ def test_a_task_that_has_gone_quiet_is_named(store: MemoryStore, executor: Threa
         "gs://photos/thumbnail-runs/mine/task-00000-of-00002.json",
         late.model_dump_json().encode(),
         "application/json",
-        metadata={SUMMARY_KEY: late.summary().model_dump_json()},
+        metadata={SUMMARY_KEY: late.model_dump_json(include={*Summary.model_fields})},
     )
     now = status(store)
     assert (now.tasks.quiet, now.quiet[0].task_index, now.state) == (1, 0, "unfinished")
@@ -484,7 +484,7 @@ def test_a_run_at_work_tells_its_rate_and_the_time_left(store: MemoryStore, exec
     store.put(
         "gs://photos/thumbnail-runs/mine/task-00000-of-00002.json",
         busy.model_dump_json().encode(),
-        metadata={SUMMARY_KEY: busy.summary().model_dump_json()},
+        metadata={SUMMARY_KEY: busy.model_dump_json(include={*Summary.model_fields})},
     )
     now = status(store)
     assert (now.state, now.images_per_second, now.seconds_left) == ("running", 2.5, 2.0)

@@ -514,3 +514,15 @@ def test_long_lists_are_cut_and_their_counts_are_whole(store: MemoryStore, execu
     report = finished(make_task(store, executor))
     assert report.rejected == LIST_LIMIT + 5
     assert len(report.rejections) == LIST_LIMIT
+
+
+def test_a_dry_run_that_is_stopped_lists_no_further(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
+    for index in range(3000):
+        store.put(f"gs://photos/in/{index:04}.jpg", b"x")
+    task = make_task(store, executor, RunRequest(dry_run=True))
+    task.open()
+    task.work(lambda: task.counts.listed >= 1200)
+    report = task.report()
+    assert report.error
+    assert report.error.code == "shutting_down"
+    assert report.assigned <= task.counts.listed < 3000

@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import PurePosixPath
 from threading import RLock
 
-from service.errors import BucketNotFound, NameTaken, ObjectNotFound, PermissionMissing, ServiceError
+from service.errors import BucketNotFound, NameTaken, ObjectNotFound, PermissionMissing, ServiceError, SourceTooLarge
 from service.naming import BOOKKEEPING_FOLDER
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
 from service.storage.base import UPLOAD_UNIT, Folders, FoundObjects, StoredObject
@@ -125,7 +125,8 @@ class MemoryStore:
     def read(self, stored: StoredObject, max_bytes: int) -> bytes:
         self._called("read", stored.location)
         data = self._live(stored.location, stored.generation).data
-        assert len(data) <= max_bytes, "larger sources are rejected unread"
+        if len(data) > max_bytes:
+            raise SourceTooLarge(f"{stored.location} has {len(data):,} bytes, more than {max_bytes:,}")
         return data
 
     def read_head(self, stored: StoredObject, size: int) -> bytes:

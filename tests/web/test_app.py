@@ -16,9 +16,11 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from service.events import FINALIZED
+from service.events import FINALIZED, ObjectFinalized
 from service.naming import Hour
+from service.outcome import Outcome
 from service.process import Shutdown
+from service.thumbnailer import SMALL_BYTES
 from tests.conftest import Put, Serve
 from tests.support.eventarc import deliver
 from tests.support.pictures import jpeg, opened
@@ -408,6 +410,16 @@ class TestRun:
         assert lines[-1]["created"] == 3
         assert "progress" not in lines[-1]
 
+    def test_a_stream_ends_in_the_report_though_the_run_ends_by_a_defect(
+        self, serve: Serve, put: Put, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put("in/a.jpg", SMALL)
+        client, _ = serve()
+        monkeypatch.setattr("service.runs.runner.list_images", lambda *_: 1 // 0)
+        with client.stream("POST", "/run", headers={"Accept": "application/x-ndjson"}) as answer:
+            lines = [json.loads(line) for line in answer.iter_lines()]
+        assert lines[-1]["error"]["code"] == "internal_error"
+
     @pytest.mark.usefixtures("impatient")
     @pytest.mark.parametrize(
         ("fault", "code"),
@@ -608,6 +620,27 @@ class TestEvents:
         ending = post_batch(client, events)
         assert (ending.status_code, ending.headers["Retry-After"]) == (503, "1")
         assert {one["code"] for one in ending.json()} == {"shutting_down"}
+
+    def test_a_defect_in_one_event_of_a_batch_takes_no_place_from_later_events(
+        self, serve: Serve, put: Put, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        large = [put(f"in/{index}.jpg", SMALL + bytes(SMALL_BYTES)) for index in range(5)]
+        client, service = serve(concurrency=3)
+        process = service.thumbnailer.process_event
+
+        def fail_once(event: ObjectFinalized) -> Outcome:
+            if event.location.name == "in/0.jpg":
+                raise KeyError(event)
+            return process(event)
+
+        monkeypatch.setattr(service.thumbnailer, "process_event", fail_once)
+        assert post_batch(client, [structured(resource) for resource in large]).status_code == 500
+        monkeypatch.undo()
+        monkeypatch.setattr("service.web.events._PLACE_WAIT_SECONDS", 10)
+        # The server closes a connection on which it had a defect.
+        with httpx.Client(base_url=client.base_url, timeout=60) as other:
+            answers = post_batch(other, [structured(resource) for resource in large]).json()
+        assert {answer["outcome"] for answer in answers} <= {"created", "skipped"}
 
     def test_several_sizes_are_all_named(self, serve: Serve, put: Put) -> None:
         client, _ = serve(thumbnail_sizes="100x100,20x20")
