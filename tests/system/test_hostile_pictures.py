@@ -115,11 +115,12 @@ def test_forty_events_at_once_are_each_answered_for_their_own_picture(emulator: 
 
 def children(pid: int) -> set[int]:
     """The processes that a process has started."""
-    return {
-        int(child)
-        for thread in Path(f"/proc/{pid}/task").iterdir()
-        for child in (thread / "children").read_text().split()
-    }
+    started: set[int] = set()
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        # A thread may end while it is looked at.
+        with suppress(OSError):
+            started |= set(map(int, (thread / "children").read_text().split()))
+    return started
 
 
 def is_running(pid: int) -> bool:
@@ -151,8 +152,11 @@ def test_workers_end_with_the_service_though_they_hang(emulator: str, bucket: st
 
 
 def seconds_of_cpu(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) / os.sysconf("SC_CLK_TCK")
+    # A worker may end while it is looked at.
+    with suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def test_ctrl_c_ends_a_job_without_a_word_of_its_workers(emulator: str, bucket: str, put: Put) -> None:
