@@ -112,6 +112,23 @@ def naive(threads: int, share: int) -> Contender:
     return measure
 
 
+def minimal(decode: str) -> Contender:
+    """A contender that is the service's storage calls and its decoder alone; they are in `workers` or in `threads`."""
+
+    def measure(task: Task, storage: StandIn) -> Measured:
+        storage.reset(delay=task.delay, count=task.count)
+        command = [sys.executable, "-m", "tests.benchmarks.minimal", "--count", str(task.count), "--decode", decode]
+        ended = run_to_end(command, storage.environment())
+        found = last_json_with("seconds", ended.output)
+        requests = storage.requests()
+        check(requests, task.count, task.count)
+        return Measured(
+            task.count, found["seconds"], found["cpu_seconds"], ended.used.peak_bytes, requests, ended.seconds
+        )
+
+    return measure
+
+
 def limit(task: Task, storage: StandIn) -> Measured:
     """Decoding and shrinking alone; storage has no part in it."""
     command = [sys.executable, "-m", "tests.benchmarks.limit", "--corpus", task.corpus.name, "--count", str(task.count)]
@@ -120,10 +137,14 @@ def limit(task: Task, storage: StandIn) -> Measured:
     return Measured(task.count, found["seconds"], found["cpu_seconds"], found["peak_bytes"])
 
 
-RUN, JOB, NAIVE, NAIVE_8, LIMIT = "service, /run", "service, job", "naive", "naive, 8 threads", "limit"
+RUN, JOB, MINIMAL, NAIVE, NAIVE_8, LIMIT = (
+    "service, /run", "service, job", "minimal", "naive", "naive, 8 threads", "limit",
+)  # fmt: skip
 CONTENDERS: dict[str, Contender] = {
     RUN: service_run,
     JOB: service_job,
+    MINIMAL: minimal("workers"),
+    "minimal, decoding in threads": minimal("threads"),
     NAIVE: naive(1, 6),
     NAIVE_8: naive(8, 1),
     LIMIT: limit,
