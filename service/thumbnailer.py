@@ -150,27 +150,26 @@ class Thumbnailer:
         try:
             with self._metrics.in_flight() as timer:
                 with ExitStack() as held:
-                    with timer.stage(Stage.WAIT):
-                        held.enter_context(self._sources.reserve(self._bytes_held(source), is_small=is_small))
-                    with timer.stage(Stage.READ):
-                        data = self._store.read(source, self._settings.max_source_bytes)
+                    held.enter_context(self._sources.reserve(self._bytes_held(source), is_small=is_small))
+                    timer.enter(Stage.READ)
+                    data = self._store.read(source, self._settings.max_source_bytes)
                     bytes_read = len(data)
                     self._metrics.read(bytes_read)
-                    with timer.stage(Stage.WAIT):
-                        held.enter_context(self._processors.reserve(1, is_small=is_small))
-                    with timer.stage(Stage.MAKE):
-                        pictures = self._decoders.make_thumbnails(
-                            data,
-                            [output.spec for output in self.outputs],
-                            max_pixels=self._settings.max_image_pixels,
-                            reserve=partial(self._reserve, timer),
-                        )
+                    timer.enter(Stage.WAIT)
+                    held.enter_context(self._processors.reserve(1, is_small=is_small))
+                    timer.enter(Stage.MAKE)
+                    pictures = self._decoders.make_thumbnails(
+                        data,
+                        [output.spec for output in self.outputs],
+                        max_pixels=self._settings.max_image_pixels,
+                        reserve=partial(self._reserve, timer),
+                    )
                     del data
-                with timer.stage(Stage.WRITE):
-                    placed = [
-                        self._writer.place(source, hour, output.folder, picture, overwrite=overwrite)
-                        for output, picture in zip(self.outputs, pictures, strict=True)
-                    ]
+                timer.enter(Stage.WRITE)
+                placed = [
+                    self._writer.place(source, hour, output.folder, picture, overwrite=overwrite)
+                    for output, picture in zip(self.outputs, pictures, strict=True)
+                ]
         except ImageRejected as error:
             return self._rejected(source.location, error, source.generation, source.size, bytes_read)
         if any(picture.is_damaged for picture in pictures):
@@ -197,9 +196,9 @@ class Thumbnailer:
                 f"decoding it takes {wanted / _MEBIBYTE:,.0f} MiB of memory and MEMORY_BUDGET is "
                 f"{self._decoding.total / _MEBIBYTE:,.0f} MiB; give the service more memory"
             )
-        with ExitStack() as held:
-            with timer.stage(Stage.WAIT):
-                held.enter_context(self._decoding.reserve(wanted))
+        timer.enter(Stage.WAIT)
+        with self._decoding.reserve(wanted):
+            timer.enter(Stage.MAKE)
             yield
 
     def _rejected(

@@ -6,6 +6,7 @@ Never looks first: asks what is at a name only if a write finds it taken.
 import secrets
 from dataclasses import dataclass
 from enum import Enum, auto
+from itertools import count
 
 import structlog
 
@@ -62,6 +63,9 @@ class ThumbnailWriter:
         self._store = store
         self._cache_control = cache_control
         self._metrics = metrics
+        # One random number is enough: to ask the system for one costs each write a switch of threads.
+        self._id = secrets.token_hex(8)
+        self._numbers = count()
 
     def place(
         self, source: StoredObject, hour: Hour, folder: OutputFolder, picture: Thumbnail, *, overwrite: bool
@@ -102,7 +106,7 @@ class ThumbnailWriter:
 
     def _write(self, source: StoredObject, target: ObjectLocation, picture: Thumbnail, *, overwrite: bool) -> _Write:
         """Write a thumbnail, unless the name holds one as good or newer, or another source's."""
-        write_id = secrets.token_hex(8)
+        write_id = f"{self._id}-{next(self._numbers)}"
         if_generation, was_empty = 0, False
         for _ in range(_ATTEMPTS):
             try:

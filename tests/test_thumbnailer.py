@@ -31,7 +31,7 @@ def test_one_image_costs_one_read_and_one_write(store: MemoryStore) -> None:
     held = store.held("gs://photos/20251203T15Z/x.jpg")
     assert held.described.content_type == "image/jpeg"
     metadata = dict(held.described.metadata)
-    assert len(metadata.pop("thumbnail-write")) == 16
+    assert len(metadata.pop("thumbnail-write")) > 16
     assert metadata == {
         "thumbnail-source": "gs://photos/in/a/x.jpg",
         "thumbnail-source-generation": str(found.generation),

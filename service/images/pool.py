@@ -104,9 +104,8 @@ class DecoderPool:
     def _try(
         self, request: dict[str, Any], data: bytes, specs: Sequence[ThumbnailSpec], reserve: Reserve
     ) -> list[Thumbnail]:
-        with self._ending_told(), self._borrowed() as worker, ExitStack() as held:
+        with self._ending_told(), self._asked(request, data) as worker, ExitStack() as held:
             try:
-                worker.send_file(request, data)
                 answer, payload = worker.receive(self._deadline())
                 for _ in range(_MOST_RESERVATIONS):
                     if answer.reserve is None:
@@ -145,8 +144,9 @@ class DecoderPool:
             raise
 
     @contextmanager
-    def _borrowed(self) -> Iterator[WorkerProcess]:
-        worker = self._take()
+    def _asked(self, request: dict[str, Any], data: bytes) -> Iterator[WorkerProcess]:
+        """Borrow a worker that has a request for the thumbnails of a file."""
+        worker = self._ask(request, data)
         try:
             yield worker
         finally:
@@ -155,7 +155,7 @@ class DecoderPool:
             else:
                 self._replace(worker)
 
-    def _take(self) -> WorkerProcess:
+    def _ask(self, request: dict[str, Any], data: bytes) -> WorkerProcess:
         while True:
             if self._is_closed:
                 raise _closing()
@@ -166,9 +166,16 @@ class DecoderPool:
             if isinstance(worker, DecoderUnavailable):
                 self._wanted.put("start")
                 raise worker
-            if not worker.has_ended:
+            try:
+                worker.send_file(request, data)
+            except WorkerEnded:
+                # It ended while it was idle, through no fault of this image.
+                self._replace(worker)
+            except OSError:
+                self._replace(worker)
+                raise
+            else:
                 return worker
-            self._replace(worker)
 
     def _replace(self, worker: WorkerProcess) -> None:
         self._running.discard(worker)

@@ -38,6 +38,8 @@ _LATE_IMPORTS = (
     "PIL.JpegImagePlugin", "PIL.MpoImagePlugin", "PIL.PngImagePlugin", "PIL.PpmImagePlugin", "PIL.TiffImagePlugin",
 )  # fmt: skip
 """Modules that Pillow imports when it needs them, which it cannot once no file can be opened."""
+_NICENESS = 10
+"""Of a decoder, nice(1): the service's own process is quick, and comes first so that all decoders have work."""
 _STATM = Path("/proc/self/statm")
 """The size of this process in pages, proc(5)."""
 
@@ -141,6 +143,7 @@ def main() -> None:
     # The service decides when to end.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    os.nice(_NICENESS)
     tune_malloc(_KEPT_BYTES)
     # What a library prints to standard output goes where its complaints go.
     answers = os.dup(1)

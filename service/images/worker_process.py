@@ -20,6 +20,8 @@ _KEPT_SOURCE_BYTES = 8 * 1024 * 1024
 """Most memory that stays with an idle worker for the next file: that of a phone's photo."""
 _MOST_FIELDS_BYTES = 1024 * 1024
 _MOST_PAYLOAD_BYTES = 64 * 1024 * 1024
+_PIPE_BYTES = 64 * 1024
+"""What a pipe holds: an answer comes in one read, as a rule."""
 _INHERITED = ("PYTHONPATH", "LD_LIBRARY_PATH")
 """Environment that an interpreter may need to find its modules. A worker gets no other."""
 
@@ -93,17 +95,14 @@ class WorkerProcess:
         self._requests, self._answers = self._process.stdin.fileno(), self._process.stdout.fileno()
         self._readable = select.poll()
         self._readable.register(self._answers, select.POLLIN)
+        self._received = bytearray()
+        """Bytes of an answer that were read and not yet taken."""
         self._source_bytes = 0
         self.is_idle = False
         """True if it waits for a request."""
 
-    @property
-    def has_ended(self) -> bool:
-        """Return True if the process has ended."""
-        return self._process.poll() is not None
-
     def send_file(self, request: dict[str, Any], data: bytes) -> None:
-        """Ask for the thumbnails of a file. Raise WorkerEnded."""
+        """Ask for the thumbnails of a file. Raise WorkerEnded if the process has ended before."""
         written = 0
         while written < len(data):
             written += os.pwrite(self._source, memoryview(data)[written:], written)
@@ -122,7 +121,9 @@ class WorkerProcess:
         """Be idle from now on, and keep the memory of no large file."""
         if self._source_bytes > _KEPT_SOURCE_BYTES:
             os.ftruncate(self._source, 0)
-            self._source_bytes = 0
+            self._received = bytearray()
+        """Bytes of an answer that were read and not yet taken."""
+        self._source_bytes = 0
         self.is_idle = True
 
     def receive(self, until: float) -> tuple[Answer, bytes]:
@@ -152,19 +153,20 @@ class WorkerProcess:
         os.close(self._source)
 
     def _read(self, size: int, until: float) -> bytes:
-        parts: list[bytes] = []
-        while size:
+        """Return so many bytes of what the worker has answered. Keep what came with them."""
+        while len(self._received) < size:
             if not self._readable.poll(max(0.0, until - time.monotonic()) * 1000):
                 raise TimeoutError
             try:
-                part = os.read(self._answers, size)
+                part = os.read(self._answers, _PIPE_BYTES)
             except OSError as error:  # The pool was closed meanwhile.
                 raise WorkerEnded("was ended") from error
             if not part:
                 raise self._ended()
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
+            self._received += part
+        data = bytes(self._received[:size])
+        del self._received[:size]
+        return data
 
     def _ended(self) -> WorkerEnded:
         try:

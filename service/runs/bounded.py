@@ -1,16 +1,20 @@
 """A bounded number of calls at once, on an executor that the whole process shares."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextvars import copy_context
-from queue import Empty, SimpleQueue
-from typing import TypeVar
+from threading import Event
+from typing import Generic, TypeVar
 
 from service.errors import ShuttingDown
 from service.process import POLL_SECONDS, Stop
 
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
+
+_SHARE = 8
+"""The part of the calls that may have ended before others are submitted in their place."""
 
 
 def map_bounded(
@@ -22,48 +26,75 @@ def map_bounded(
     stop: Stop,
     grace_seconds: float,
 ) -> Iterator[tuple[_Item, "Future[_Made]"]]:
-    """Call with each item on the executor, at most `limit` at once; yield each item with its future, as it ends.
+    """Call with each item on the executor, `limit` submitted at most; yield each item with its future.
 
-    Once it is to stop, or the executor is shut down, the next item fails with ShuttingDown, and so do the items in
-    flight that have not ended `grace_seconds` later. If the iterator of items raises, the items in flight are yielded
-    before the exception is raised.
+    Once it is to stop, or the executor is shut down, the next item fails with ShuttingDown, and calls that have not
+    begun are dropped soon. Items in flight that have not ended `grace_seconds` later fail, too. If the iterator of
+    items raises, the items in flight are yielded before the exception is raised.
     """
-    in_flight: dict[Future[_Made], _Item] = {}
-    ended = SimpleQueue[Future[_Made]]()
+    calls = _Calls[_Item, _Made](max(1, limit // _SHARE))
     failure: Exception | None = None
     try:
         for item in items:
             try:
-                future = _submit(executor, call, item, stop)
+                calls.begin(item, _submit(executor, call, item, stop))
             except ShuttingDown as error:
                 yield item, _failed(error)
                 break
-            in_flight[future] = item
-            future.add_done_callback(ended.put)
-            while len(in_flight) >= limit or not ended.empty():
-                yield from _next_ended(ended, in_flight, stop, grace_seconds)
+            while calls.count >= limit:
+                yield from calls.ended(stop, grace_seconds)
     except Exception as error:  # noqa: BLE001 - raised again once all items in flight have ended
         failure = error
-    while in_flight:
-        yield from _next_ended(ended, in_flight, stop, grace_seconds)
+    while calls.count:
+        yield from calls.ended(stop, grace_seconds)
     if failure:
         raise failure
 
 
-def _next_ended(
-    ended: "SimpleQueue[Future[_Made]]", in_flight: "dict[Future[_Made], _Item]", stop: Stop, grace_seconds: float
-) -> Iterator[tuple[_Item, "Future[_Made]"]]:
-    """Yield the next item that ends, if one does soon; all of them, failed, if they had their time."""
-    try:
-        future = ended.get(timeout=POLL_SECONDS)
-    except Empty:
+class _Calls(Generic[_Item, _Made]):
+    """Calls in flight, whose ends are told several at a time: each time costs two switches of threads."""
+
+    def __init__(self, batch: int) -> None:
+        self._batch = batch
+        self._in_flight: dict[Future[_Made], _Item] = {}
+        self._ended = deque[Future[_Made]]()
+        self._several_ended = Event()
+
+    @property
+    def count(self) -> int:
+        return len(self._in_flight)
+
+    def begin(self, item: _Item, future: "Future[_Made]") -> None:
+        self._in_flight[future] = item
+        future.add_done_callback(self._end)
+
+    def ended(self, stop: Stop, grace_seconds: float) -> Iterator[tuple[_Item, "Future[_Made]"]]:
+        """Yield the calls that have ended, once there are several or after a moment.
+
+        Yield all others, failed, if they had their time.
+        """
+        self._several_ended.clear()
+        if not self._are_several():
+            self._several_ended.wait(POLL_SECONDS)
+        while self._ended:
+            future = self._ended.popleft()
+            if future in self._in_flight:  # Else it was given up, and that was told.
+                yield self._in_flight.pop(future), future
+        if stop.is_set():
+            for future in [future for future in self._in_flight if future.cancel()]:
+                del self._in_flight[future]
         if stop.is_set_for(grace_seconds):
             error = ShuttingDown(f"it was not done {grace_seconds:g} s after the run was stopped")
-            while in_flight:
-                yield in_flight.popitem()[1], _failed(error)
-    else:
-        if future in in_flight:  # Else it was given up, and that was told.
-            yield in_flight.pop(future), future
+            while self._in_flight:
+                yield self._in_flight.popitem()[1], _failed(error)
+
+    def _end(self, future: "Future[_Made]") -> None:
+        self._ended.append(future)
+        if self._are_several():
+            self._several_ended.set()
+
+    def _are_several(self) -> bool:
+        return len(self._ended) >= min(self._batch, len(self._in_flight))
 
 
 def _submit(executor: Executor, call: Callable[[_Item], _Made], item: _Item, stop: Stop) -> "Future[_Made]":

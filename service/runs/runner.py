@@ -224,7 +224,8 @@ def _make_thumbnails(
         service.executor,
         estimate if params.dry_run else process,
         to_be_asked() if params.dry_run else work_items,
-        limit=service.settings.concurrency,
+        # A few images wait for a thread, so that no thread waits for an image.
+        limit=service.settings.concurrency * 7 // 6,
         stop=existing.stop,
         grace_seconds=service.shutdown.images,
     )

@@ -53,6 +53,8 @@ class MediaClient:
         connect and seconds of silence.
         """
         self._endpoint = endpoint
+        # As unknown to those whose bytes are sent as a new one for each request would be.
+        self._boundary = secrets.token_hex(16).encode()
         self._retry = retry
         self._timeout = urllib3.Timeout(connect=timeout[0], read=timeout[1])
         self._credentials = session.credentials
@@ -113,7 +115,7 @@ class MediaClient:
         if if_generation is not None:
             query["ifGenerationMatch"] = str(if_generation)
         metadata = json.dumps({**resource, "crc32c": _crc32c(data)}).encode()
-        boundary = secrets.token_hex(16).encode()
+        boundary = self._boundary
         body = b"".join(
             (
                 b"--", boundary, b"\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n", metadata,

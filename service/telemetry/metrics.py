@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from threading import Thread
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import structlog
 from opentelemetry.metrics import NoOpMeterProvider
@@ -64,33 +64,20 @@ class Origin(StrEnum):
 
 
 class Timer:
-    """Seconds that one image spends in each stage, for one thread. Stages nest: the inner one pauses the outer."""
+    """Seconds that one image spends in each stage. Begins with `Stage.WAIT`."""
 
-    # A generator as context manager would take twice as long, several times an image.
-    __slots__ = ("_since", "_stages", "seconds")
+    __slots__ = ("_since", "_stage", "seconds")
 
     def __init__(self) -> None:
         self.seconds: dict[Stage, float] = defaultdict(float)
-        self._stages: list[Stage] = []
-        self._since = 0.0
+        self._stage = Stage.WAIT
+        self._since = time.perf_counter()
 
-    def stage(self, stage: Stage) -> Self:
-        """Begin a stage, which ends with the block of the `with` statement that this call is in."""
-        self._count()
-        self._stages.append(stage)
-        return self
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None:
-        self._count()
-        self._stages.pop()
-
-    def _count(self) -> None:
+    def enter(self, stage: Stage) -> None:
+        """Begin a stage, which ends the one before."""
         now = time.perf_counter()
-        if self._stages:
-            self.seconds[self._stages[-1]] += now - self._since
-        self._since = now
+        self.seconds[self._stage] += now - self._since
+        self._stage, self._since = stage, now
 
 
 class Metrics:
@@ -117,14 +104,14 @@ class Metrics:
     def in_flight(self) -> Iterator[Timer]:
         """Count an image as in flight, and record the seconds that it spent in each stage."""
         timer = Timer()
-        began = time.perf_counter()
         self._in_flight.add(1)
         try:
             yield timer
         finally:
+            timer.enter(Stage.WHOLE)
             for stage, seconds in timer.seconds.items():
                 self._seconds.record(seconds, {"stage": stage})
-            self._seconds.record(time.perf_counter() - began, {"stage": Stage.WHOLE})
+            self._seconds.record(sum(timer.seconds.values()), {"stage": Stage.WHOLE})
             self._in_flight.add(-1)
 
     def image(self, door: Door, outcome: str) -> None:
