@@ -402,7 +402,7 @@ def half(data: bytes) -> bytes:
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells a process's peak since then")
-@pytest.mark.parametrize("box", ["100x100", "1400x1400"])
+@pytest.mark.parametrize("box", ["100x100", pytest.param("1400x1400", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", PICTURES)
 def test_no_picture_takes_more_memory_than_is_estimated(kind: str, box: str) -> None:
     measured = subprocess.run(

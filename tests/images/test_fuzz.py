@@ -263,6 +263,7 @@ def _mutate_within(mebibytes: int) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="address space is limited on Linux only")
+@pytest.mark.slow
 def test_mutated_files_never_need_more_memory_than_their_pixels_do() -> None:
     """A million pixels take 32 MB at the most; what asks for far more is refused without, or has to be found."""
     _in_child("_mutate_within(256)")

@@ -361,7 +361,7 @@ class TestEveryOrder:
 
         in_every_order(scenario, at_least=6)
 
-    @pytest.mark.parametrize("overwrite", [False, True])
+    @pytest.mark.parametrize("overwrite", [False, pytest.param(True, marks=pytest.mark.slow)])
     def test_a_run_and_the_event_of_a_newer_generation(self, *, overwrite: bool) -> None:
         def scenario(turns: Turns) -> None:
             store = WatchedStore()

@@ -49,6 +49,7 @@ def bearing(mark: str) -> list[int]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the benchmarks need /proc")
+@pytest.mark.slow
 @pytest.mark.timeout(300)  # It takes 20 s, and several times that where others have the processors.
 def test_a_smoke_run_has_every_section() -> None:
     with benchmarks("--smoke") as process:

@@ -187,10 +187,10 @@ def test_a_run_is_followed_to_its_end(
     ("device", "width", "height", "scheme"),
     [
         ("desk", 1200, 900, "light"),
-        ("desk", 1200, 900, "dark"),
-        ("phone", 360, 740, "light"),
+        pytest.param("desk", 1200, 900, "dark", marks=pytest.mark.slow),
+        pytest.param("phone", 360, 740, "light", marks=pytest.mark.slow),
         ("phone", 360, 740, "dark"),
-        ("narrow", 320, 500, "light"),
+        pytest.param("narrow", 320, 500, "light", marks=pytest.mark.slow),
     ],
 )
 def test_every_page_fits_its_window_in_light_and_in_dark(
@@ -310,6 +310,7 @@ def test_all_is_reached_with_the_keyboard_alone(filled: Filled, tab: Open) -> No
     assert page.evaluate("document.images[0].naturalWidth") == 100
 
 
+@pytest.mark.slow
 def test_without_scripts_all_but_the_conveniences_work(filled: Filled, put: Put, proxy: Proxy, tab: Open) -> None:
     client, service = filled
     reader = tab(client, java_script_enabled=False)

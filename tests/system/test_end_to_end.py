@@ -219,6 +219,7 @@ def test_storage_that_does_not_answer_at_all_ends_in_503_within_a_minute(
 
 
 @pytest.mark.skipif(pubsub_missing() is not None, reason=f"needs Google's Pub/Sub emulator: {pubsub_missing()}")
+@pytest.mark.slow
 def test_two_hundred_uploads_at_the_buckets_root_make_two_hundred_thumbnails_and_then_silence() -> None:
     """Upload, notification, push, thumbnail, its own notification, and no more: the loop that must not be."""
     # The topic has to be there before the first object, and the service before the subscription that pushes to it.

@@ -219,7 +219,10 @@ def test_a_request_that_fails_once_is_made_up_for_at_the_cost_of_one_more(
 
 
 @each_fault
-@each_kind
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.slow] if kind == "bookkeeping write" else []) for kind in KINDS],
+)
 def test_a_failure_that_lasts_is_reported_and_what_is_left_is_done_once_it_is_over(
     case: Case, kind: str, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -346,7 +349,7 @@ def test_tasks_of_one_run_that_each_meet_every_failure_are_whole_at_the_first_ca
     case.check()
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 6))])
 def test_failures_at_random_lose_nothing_and_make_nothing_twice(
     case: Case, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

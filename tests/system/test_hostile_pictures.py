@@ -131,7 +131,7 @@ def is_running(pid: int) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_workers_end_with_the_service_though_they_hang(emulator: str, bucket: str, put: Put, number: int) -> None:
     resource = put("in/hang.ppm", hostile_picture("hang"), PPM)
     hanging = settings(emulator, bucket) | {"PYTHONPATH": HOSTILE, "MAX_DECODE_SECONDS": "1000"}
@@ -159,6 +159,7 @@ def seconds_of_cpu(pid: int) -> float:
     return 0.0
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_job_without_a_word_of_its_workers(emulator: str, bucket: str, put: Put) -> None:
     put("in/hang.ppm", hostile_picture("hang"), PPM)
     job = subprocess.Popen(

@@ -236,7 +236,11 @@ def test_the_table_names_what_is_proven_here() -> None:
 
 @pytest.mark.parametrize(
     ("what", "prepare"),
-    [(what, prepare) for what, ways in ACTS.items() for prepare in ways],
+    [
+        pytest.param(what, prepare, marks=[pytest.mark.slow] if number else [])
+        for what, ways in ACTS.items()
+        for number, prepare in enumerate(ways)
+    ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
 def test_a_door_uses_the_permissions_that_the_table_names_and_fails_without_each(

@@ -96,7 +96,7 @@ def test_up_to_100_000_images_the_chunks_differ_by_one_at_most(total: int, tasks
     assert store.pages == max(1, -(-total // PAGE))
 
 
-@pytest.mark.parametrize("tasks", [2, 50, 100, 400])
+@pytest.mark.parametrize("tasks", [2, 50, *(pytest.param(tasks, marks=pytest.mark.slow) for tasks in (100, 400))])
 def test_of_more_images_the_chunks_differ_by_one_in_a_thousand_at_most(tasks: int) -> None:
     total = 250_000
     store = MadeUpStore(total)

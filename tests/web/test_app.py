@@ -196,7 +196,7 @@ class TestRun:
             assert answer.status_code == 404
             assert "gs://no-such-bucket" in answer.json()["reason"]
 
-    @pytest.mark.parametrize("overwrite", [False, True])
+    @pytest.mark.parametrize("overwrite", [False, pytest.param(True, marks=pytest.mark.slow)])
     def test_an_output_bucket_that_does_not_exist_may_be_made_later(
         self, serve: Serve, put: Put, *, overwrite: bool
     ) -> None:
@@ -227,6 +227,7 @@ class TestRun:
         assert answer.status_code == 422
         assert answer.json()["field"] == "X-CloudScheduler-ScheduleTime"
 
+    @pytest.mark.slow
     def test_five_hundred_mixed_objects_are_made_once_skipped_twice_and_made_again(
         self, serve: Serve, put: Put, proxy: Proxy
     ) -> None:
@@ -267,6 +268,7 @@ class TestRun:
         assert estimate["by_type"] == {"image/jpeg": {"images": 1, "bytes": len(SMALL)}}
         assert set(proxy.requests) == {"list", "bookkeeping stat", "connection"}
 
+    @pytest.mark.slow
     def test_tasks_of_a_run_list_the_folder_twice_together_however_many_they_are(
         self, serve: Serve, put: Put, proxy: Proxy
     ) -> None:
