@@ -91,34 +91,40 @@ def test_the_stages_share_one_base_image() -> None:
     assert len({arguments.split()[0] for name, arguments in instructions() if name == "FROM"}) == 1
 
 
-def test_the_build_takes_the_base_image_by_its_digest(tmp_path: Path) -> None:
-    python = yaml.safe_load(BUILD)["substitutions"]["_PYTHON"]
-    assert PINNED.fullmatch(python)
-    # The step's own shell runs, with a docker that shows what it was given.
-    docker = tmp_path / "docker"
-    docker.write_text("#!/bin/sh\ncat\n")
-    docker.chmod(0o755)
-    script = re.sub(r"\$\{\w+\}", "x", step("build")["args"][-1].replace("${_PYTHON}", python))
+def stand_in(folder: Path, name: str, script: str) -> dict[str, str]:
+    """Put a program into the folder; return an environment in which it is found first."""
+    program = folder / name
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return os.environ | {"PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+def run_step(identity: str, environment: dict[str, str], folder: Path, **values: str) -> str:
+    """Run the shell script of a step as Cloud Build would; a substitution without a value is `x`."""
+    script = re.sub(r"\$\{(\w+)\}", lambda name: values.get(name[1], "x"), step(identity)["args"][-1])
     done = subprocess.run(
-        [shutil.which("bash") or "bash", "-euc", script],
-        cwd=ROOT,
-        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        [shutil.which("bash") or "bash", "-euc", script.replace("$$", "$")],
+        cwd=folder,
+        env=environment,
         capture_output=True,
         text=True,
         check=True,
     )
-    expected = (ROOT / "Dockerfile").read_text().replace("\nFROM python:3.13-slim", f"\nFROM {python}")
-    assert done.stdout == expected
-    assert done.stdout.count(f"\nFROM {python}") == 2
+    return done.stdout
+
+
+def test_the_build_takes_the_base_image_by_its_digest(tmp_path: Path) -> None:
+    python = yaml.safe_load(BUILD)["substitutions"]["_PYTHON"]
+    assert PINNED.fullmatch(python)
+    built_from = run_step("build", stand_in(tmp_path, "docker", "cat"), ROOT, _PYTHON=python)
+    assert built_from == (ROOT / "Dockerfile").read_text().replace("\nFROM python:3.13-slim", f"\nFROM {python}")
+    assert built_from.count(f"\nFROM {python}") == 2
 
 
 def test_the_command_beside_the_digest_renews_it(tmp_path: Path) -> None:
     (tmp_path / "cloudbuild.yaml").write_text(BUILD)
-    docker = tmp_path / "docker"
-    docker.write_text(f"#!/bin/sh\necho sha256:{'1' * 64}\n")
-    docker.chmod(0o755)
+    environment = stand_in(tmp_path, "docker", f"echo sha256:{'1' * 64}")
     (command,) = re.findall(r"^  #   (sed .*)$", BUILD, re.MULTILINE)
-    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     subprocess.run(["/bin/sh", "-euc", command], cwd=tmp_path, env=environment, check=True)
     old, new = BUILD.splitlines(), (tmp_path / "cloudbuild.yaml").read_text().splitlines()
     changed = [pair for pair in zip(old, new, strict=True) if pair[0] != pair[1]]
@@ -142,13 +148,24 @@ def test_the_build_asks_for_provenance_of_the_image_that_it_deploys() -> None:
     assert deployed == {f"--image={image}"}
 
 
-def test_the_list_of_what_is_in_the_image_is_attached_to_the_image() -> None:
-    build = yaml.safe_load(BUILD)
-    (image,) = build["images"]
+def test_the_list_of_what_is_in_the_image_is_attached_to_the_image(tmp_path: Path) -> None:
+    (image,) = yaml.safe_load(BUILD)["images"]
     assert f"docker:{image}" in step("list")["args"]
     (written,) = re.findall(r"--output=spdx-json=/workspace/(\S+)", " ".join(step("list")["args"]))
-    assert f"--files={written}" in step("attach-list")["args"][-1]
-    assert {"push", "list"} <= set(step("attach-list")["waitFor"])
+    assert {"push", "list"} == set(step("attach-list")["waitFor"])
+    digest = f"sha256:{'1' * 64}"
+    run_step(
+        "push", stand_in(tmp_path, "docker", f'[ "$1" = push ] || echo "x-docker.pkg.dev/x/x/x@{digest}"'), tmp_path
+    )
+    values = {"_REGION": "r", "PROJECT_ID": "p", "_REPOSITORY": "t", "_SERVICE": "s", "BUILD_ID": "b"}
+    words = run_step("attach-list", stand_in(tmp_path, "gcloud", 'echo "$@"'), tmp_path, **values).split()
+    assert {
+        # The pages find it by the image's tag, which is the build, too.
+        "sbom-b",
+        f"--target=projects/p/locations/r/repositories/t/packages/s/versions/{digest}",
+        f"--files={written}",
+    } <= set(words)
+    assert image.endswith(":${BUILD_ID}")
 
 
 def test_the_labels_say_what_the_image_is() -> None:
