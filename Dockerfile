@@ -43,7 +43,7 @@ LABEL org.opencontainers.image.title="Thumbnails for Cloud Storage" \
       org.opencontainers.image.revision="${REVISION}"
 
 # A number, by which a platform can tell that this is not root. It owns no file: the code cannot be changed from inside,
-# and nothing is lost where the root file system is read-only.
+# and the root file system may be read-only.
 USER 65532:65532
 
 # Exec form: Python is process 1 and gets the platform's SIGTERM. The job is `python -m service.job`.
