@@ -1,3 +1,5 @@
+# The build of cloudbuild.yaml puts the digest of one image behind this tag: `_PYTHON`, beside the command that renews it.
+# A build on your own machine takes what the tag stands for that day.
 FROM python:3.13-slim AS builder
 
 # The system's certificates: a build may have to go through a proxy that has its own.
@@ -32,7 +34,16 @@ COPY --from=builder /app/service service
 # programs, and what pages are made with, leaves that of the modules they need; without it a start takes twice as long.
 RUN ["python", "-c", "import service.__main__, service.web.app, service.job, service.web.rendering, service.images.worker"]
 
-# A number, by which a platform can tell that this is not root. It owns no file: the code cannot be changed from inside.
+# The licences are the service's own and those of the HEIC libraries; the base image has others.
+# The revision is the commit, if the builder is told. It comes late, so that a new commit alone makes no other layer anew.
+ARG REVISION=""
+LABEL org.opencontainers.image.title="Thumbnails for Cloud Storage" \
+      org.opencontainers.image.description="Thumbnails for every image in a Cloud Storage folder: as they arrive, and all that are there already." \
+      org.opencontainers.image.licenses="MIT AND LGPL-3.0-only AND GPL-2.0-only" \
+      org.opencontainers.image.revision="${REVISION}"
+
+# A number, by which a platform can tell that this is not root. It owns no file: the code cannot be changed from inside,
+# and the root file system may be read-only.
 USER 65532:65532
 
 # Exec form: Python is process 1 and gets the platform's SIGTERM. The job is `python -m service.job`.
