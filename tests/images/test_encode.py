@@ -53,6 +53,37 @@ def test_a_small_jpeg_is_nearer_to_its_picture_than_one_with_half_the_colors() -
     assert mean(ours) < 0.9 * mean(usual)
 
 
+def test_a_webp_keeps_more_of_the_colors_than_a_usual_one_of_its_bytes() -> None:
+    for side in (100, 200):
+        pictures = photos(side)
+        usual = [encoded(picture, "WEBP", quality=84) for picture in pictures]
+        ours = [made(picture, WEBP, 80) for picture in pictures]
+        assert sum(map(len, ours)) < 1.01 * sum(map(len, usual))
+        errors, usual_errors = (list(map(color_error, pictures, files)) for files in (ours, usual))
+        assert mean(errors) < 0.95 * mean(usual_errors)
+
+
+def color_error(picture: Image.Image, data: bytes) -> float:
+    """How far the colors of single pixels are off, whatever their brightness."""
+    meant, shown = (np.asarray(each.convert("YCbCr"), dtype=float)[..., 1:] for each in (picture, opened(data)))
+    return float(np.sqrt(np.mean((shown - meant) ** 2)))
+
+
+def test_an_avif_keeps_more_of_the_colors_than_a_usual_one_of_its_bytes() -> None:
+    pictures = photos(100)
+    usual = [encoded(picture, "AVIF", quality=66, speed=5, subsampling="4:4:4") for picture in pictures]
+    ours = [made(picture, AVIF, 80) for picture in pictures]
+    assert sum(map(len, ours)) < 1.01 * sum(map(len, usual))
+    errors, usual_errors = (list(map(color_error, pictures, files)) for files in (ours, usual))
+    assert mean(errors) < 0.95 * mean(usual_errors)
+
+
+def test_the_smallest_pictures_are_coded() -> None:
+    for size in ((1, 1), (1, 3), (2, 1), (101, 1)):
+        for target in (JPEG, WEBP, AVIF):
+            assert opened(made(quadrants(*size), target, 80)).size == size
+
+
 @pytest.mark.parametrize("target", [JPEG, WEBP, AVIF], ids=lambda row: row.name)
 def test_more_quality_is_more_bytes_and_less_error(target: Format) -> None:
     (picture, *_) = photos(100)
