@@ -7,7 +7,7 @@ import io
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from PIL import Image, ImageChops, ImageFilter
+from PIL import Image, ImageChops
 
 from service.images.formats import AVIF, GIF, JPEG, PNG, WEBP, Format
 
@@ -48,8 +48,6 @@ _AVIF_TUNING = {"tune": "psnr"}
 
 _FAINT = 8
 """Alpha below which nobody sees the color of a pixel."""
-_SPREAD_RADIUS = 2
-"""In pixels: how far a color reaches below what is transparent."""
 
 _OPAQUE = 255
 _OPAQUE_FROM = 128
@@ -68,8 +66,8 @@ def encode(picture: Image.Image, target: Format, quality: int, *, was_palette: b
         return _save(_index_for_gif(picture), GIF, optimize=True)
     if not target.has_alpha and picture.mode == "RGBA":
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    if target is WEBP and picture.mode == "RGBA":
-        picture = _spread_colors(picture)
+    if target in {WEBP, AVIF} and picture.mode == "RGBA":
+        picture = _fill_unseen(picture)
     if target is WEBP and picture.mode == "RGB":
         picture = _emphasize_colors(picture)
     return _save(picture, target, **_options(target, quality, picture))
@@ -143,16 +141,28 @@ def _look_up(quality: int, numbers: Sequence[float]) -> float:
     return numbers[above - 1] + (numbers[above] - numbers[above - 1]) * (quality - low) / (high - low)
 
 
-def _spread_colors(picture: Image.Image) -> Image.Image:
-    """Give pixels that nobody sees the colors of their neighbors: an edge in them would cost bytes."""
+def _fill_unseen(picture: Image.Image) -> Image.Image:
+    """Give pixels that nobody sees the colors around them: edges and noise in them would cost bytes."""
     alpha = picture.getchannel("A")
     seen = alpha.point([255 * (value >= _FAINT) for value in range(256)])
     if not ImageChops.invert(seen).getbbox():
         return picture
-    # Premultiplied, so that colors count as much as they are seen.
-    spread = picture.convert("RGBa").filter(ImageFilter.GaussianBlur(_SPREAD_RADIUS)).convert("RGBA")
-    spread.putalpha(alpha)
-    return Image.composite(picture, spread, seen)
+    filled = picture.copy()
+    filled.putalpha(seen)
+    filled = _fill_transparent(filled)
+    filled.putalpha(alpha)
+    return filled
+
+
+def _fill_transparent(picture: Image.Image) -> Image.Image:
+    """Return a picture without alpha. What was transparent is the same picture at half the size, filled likewise."""
+    if max(picture.size) == 1:
+        return picture.convert("RGB")
+    smaller = picture.convert("RGBa").reduce(2).convert("RGBA")
+    smaller.putalpha(smaller.getchannel("A").point([0] + [255] * 255))
+    half = (0, 0, picture.width / 2, picture.height / 2)
+    around = _fill_transparent(smaller).resize(picture.size, Image.Resampling.BILINEAR, half)
+    return Image.composite(picture.convert("RGB"), around, picture.getchannel("A"))
 
 
 def _emphasize_colors(picture: Image.Image) -> Image.Image:
