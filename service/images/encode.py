@@ -7,7 +7,7 @@ import io
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from PIL import Image, ImageChops, ImageFilter
+from PIL import Image, ImageChops
 
 from service.images.formats import AVIF, GIF, JPEG, PNG, WEBP, Format
 
@@ -22,7 +22,7 @@ _JPEG_SCALES_444 = (50, 10, 4.9, 2.6, 1.85, 1.23, 1.02, 0.8, 0.585, 0.335, 0.19,
 _JPEG_SCALES_420 = (43, 9.4, 4.3, 2.14, 1.41, 0.855, 0.69, 0.52, 0.344, 0.162, 0.085, 0.01)
 """By what the quantization table is multiplied, at full and at half resolution of the colors."""
 _WEBP_QUALITIES = (1, 5, 10, 23, 37, 60, 71, 78, 83, 91, 96, 100)
-_AVIF_QUALITIES = (1, 7, 14, 23, 35, 47, 53, 60, 70, 85, 91, 100)
+_AVIF_QUALITIES = (1, 4, 9, 17, 26, 35, 40, 45, 52, 63, 77, 100)
 
 _FULL_COLOR_SIDE = 360
 """Longest side of a JPEG with its colors at full resolution. In a larger one the bytes are better spent on the rest."""
@@ -39,13 +39,15 @@ _QUANTIZATION = (
 )
 # fmt: on
 """Table of N. Robidoux for brightness and color, the default of mozjpeg: less is spent on the finest detail."""
+_WEBP_METHOD = 5
+"""Takes 4 % of the bytes away for a tenth more time. The next one takes twice the time."""
 _AVIF_SPEED = 5
 """That of other image servers. Slower ones take several times as long for a tenth of the bytes."""
+_AVIF_TUNING = {"tune": "psnr"}
+"""For as many bytes it is nearer to a small picture than the default, which gives less to colors and fine detail."""
 
 _FAINT = 8
 """Alpha below which nobody sees the color of a pixel."""
-_SPREAD_RADIUS = 2
-"""In pixels: how far a color reaches below what is transparent."""
 
 _OPAQUE = 255
 _OPAQUE_FROM = 128
@@ -64,8 +66,10 @@ def encode(picture: Image.Image, target: Format, quality: int, *, was_palette: b
         return _save(_index_for_gif(picture), GIF, optimize=True)
     if not target.has_alpha and picture.mode == "RGBA":
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    if target is WEBP and picture.mode == "RGBA":
-        picture = _spread_colors(picture)
+    if target in {WEBP, AVIF} and picture.mode == "RGBA":
+        picture = _fill_unseen(picture)
+    if target is WEBP and picture.mode == "RGB":
+        picture = _emphasize_colors(picture)
     return _save(picture, target, **_options(target, quality, picture))
 
 
@@ -114,11 +118,17 @@ def _options(target: Format, quality: int, picture: Image.Image) -> dict[str, ob
             "progressive": not is_small,
         }
     if target is WEBP:
-        return {"quality": round(_look_up(quality, _WEBP_QUALITIES))}
+        return {"quality": _look_up(quality, _WEBP_QUALITIES), "method": _WEBP_METHOD}
     if target is AVIF:
         own = round(_look_up(quality, _AVIF_QUALITIES))
         # One processor is what a picture has.
-        return {"quality": own, "subsampling": "4:4:4", "speed": _AVIF_SPEED, "max_threads": 1}
+        return {
+            "quality": own,
+            "subsampling": "4:4:4",
+            "speed": _AVIF_SPEED,
+            "max_threads": 1,
+            "advanced": _AVIF_TUNING,
+        }
     return {"optimize": True}
 
 
@@ -131,16 +141,37 @@ def _look_up(quality: int, numbers: Sequence[float]) -> float:
     return numbers[above - 1] + (numbers[above] - numbers[above - 1]) * (quality - low) / (high - low)
 
 
-def _spread_colors(picture: Image.Image) -> Image.Image:
-    """Give pixels that nobody sees the colors of their neighbors: an edge in them would cost bytes."""
+def _fill_unseen(picture: Image.Image) -> Image.Image:
+    """Give pixels that nobody sees the colors around them: edges and noise in them would cost bytes."""
     alpha = picture.getchannel("A")
     seen = alpha.point([255 * (value >= _FAINT) for value in range(256)])
     if not ImageChops.invert(seen).getbbox():
         return picture
-    # Premultiplied, so that colors count as much as they are seen.
-    spread = picture.convert("RGBa").filter(ImageFilter.GaussianBlur(_SPREAD_RADIUS)).convert("RGBA")
-    spread.putalpha(alpha)
-    return Image.composite(picture, spread, seen)
+    filled = picture.copy()
+    filled.putalpha(seen)
+    filled = _fill_transparent(filled)
+    filled.putalpha(alpha)
+    return filled
+
+
+def _fill_transparent(picture: Image.Image) -> Image.Image:
+    """Return a picture without alpha. What was transparent is the same picture at half the size, filled likewise."""
+    if max(picture.size) == 1:
+        return picture.convert("RGB")
+    smaller = picture.convert("RGBa").reduce(2).convert("RGBA")
+    smaller.putalpha(smaller.getchannel("A").point([0] + [255] * 255))
+    half = (0, 0, picture.width / 2, picture.height / 2)
+    around = _fill_transparent(smaller).resize(picture.size, Image.Resampling.BILINEAR, half)
+    return Image.composite(picture.convert("RGB"), around, picture.getchannel("A"))
+
+
+def _emphasize_colors(picture: Image.Image) -> Image.Image:
+    """Add what the picture loses if its colors have half the resolution, which a WebP's always have."""
+    brightness, *colors = picture.convert("YCbCr").split()
+    half = (0, 0, picture.width / 2, picture.height / 2)
+    halved = [color.reduce(2).resize(color.size, Image.Resampling.BILINEAR, half) for color in colors]
+    shown = Image.merge("YCbCr", [brightness, *halved]).convert("RGB")
+    return ImageChops.add(picture, ImageChops.subtract(picture, shown, 1, 128), 1, -128)
 
 
 def _save(picture: Image.Image, target: Format, **options: object) -> bytes:

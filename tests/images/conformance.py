@@ -10,6 +10,7 @@ import io
 import struct
 import sys
 import zlib
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -589,12 +590,29 @@ def _pgm(samples: Pixels, most: int) -> bytes:
     return head + samples.round().astype(">u2" if most > 255 else "u1").tobytes()
 
 
+_ARITHMETIC_JPEG = (
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAMCAgMCAgMDAwMEAwMEBQgFBQQEBQoHBwYIDAoMDAsKCwsNDhIQDQ4RDgsLEBYQERMU"
+    "FRUVDA8XGBYUGBIUFRT/2wBDAQMEBAUEBQkFBQkUDQsNFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU"
+    "FBQUFBQUFBT/yQARCAAYACQDAREAAhEBAxEB/8wACgAQEAUBEBEF/9oADAMBAAIRAxEAPwD/AOeshZmaK4yY64JudyMaFb3Arw+C"
+    "7H1ga4zQQlBNXPtXxuaBeOF/64sQKAbWEJpaegkliX5f5r9ZLHaaAL7ddmCPy++Twiz6wu+WYJEyoOOx5PJbWup/vy/yyDzOMnLU"
+    "7mNJktIDF4GA+85c6nsKzq6sEj3DOpWVM/vozzeVkIPA2sjk26e3h9H0fKWKamS2jBkSevvTYQ0VttUir79UNk+d7XI7jlRWd9Xh"
+    "dCN4/9k="
+)
+"""Base64 of `_slopes` by `cjpeg -arithmetic -quality 90 -sample 1x1`, since no library here writes such a file."""
+
+
+def _slopes() -> Pixels:
+    y, x = np.mgrid[:24, :36]
+    return np.dstack([7 * x, 10 * y, 255 - 3 * x - 4 * y]).astype(np.uint8)
+
+
 def _layouts() -> Iterator[Case]:
     def case(name: str, make: Callable[[], bytes], pixels: Callable[[], Pixels] | None = None) -> Case:
         return Case("Layout of the file", name, make, pixels)
 
     yield case("JPEG progressive", partial(_saved, "JPEG", photo, quality=90, progressive=True))
     yield case("JPEG gray progressive", partial(_saved, "JPEG", gray, quality=90, progressive=True))
+    yield case("JPEG with arithmetic coding", partial(b64decode, _ARITHMETIC_JPEG), _slopes)
     yield case("JPEG with restart markers", partial(_saved, "JPEG", photo, quality=90, restart_marker_rows=1))
     yield case(
         "JPEG with another behind it (MPO)",

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,6 +36,7 @@ async function main() {{
 main();
 """
 """Node program: makes a thumbnail of each file that standard input names, beside it."""
+VIPS_VERSION = ".".join(str(pyvips.version(part)) for part in range(3))
 _BROWSER_FORMATS = {"jpegload": ".jpg", "pngload": ".png", "webpload": ".webp", "gifload": ".gif"}
 
 
@@ -47,19 +48,26 @@ def libvips(data: bytes) -> bytes:
     return bytes(picture.write_to_buffer(f"{suffix}[Q={QUALITY}]" if suffix in {".jpg", ".webp"} else suffix))
 
 
-def by_sharp(matrix: list[Case]) -> tuple[str, list[bytes | None]] | None:
-    """The thumbnails that sharp makes, and its version; None if it is not installed."""
+def run_sharp(program: str, files: Sequence[Path]) -> str | None:
+    """Run a node program that reads names of files, and return sharp's version; None if it is not installed."""
     node = shutil.which("node")
     if node is None or subprocess.run([node, "-e", "require('sharp')"], check=False, capture_output=True).returncode:
         return None
+    names = "\n".join(map(str, files))
+    done = subprocess.run([node, "-e", program], input=names, text=True, capture_output=True, check=True)
+    return str(json.loads(done.stdout)["sharp"])
+
+
+def by_sharp(matrix: list[Case]) -> tuple[str, list[bytes | None]] | None:
+    """The thumbnails that sharp makes, and its version; None if it is not installed."""
     with TemporaryDirectory() as folder:
         files = [Path(folder) / str(number) for number in range(len(matrix))]
         for file, case in zip(files, matrix, strict=True):
             file.write_bytes(case.make())
-        names = "\n".join(map(str, files))
-        done = subprocess.run([node, "-e", _SHARP], input=names, text=True, capture_output=True, check=True)
+        if (version := run_sharp(_SHARP, files)) is None:
+            return None
         made = [file.with_name(f"{file.name}.thumbnail") for file in files]
-        return json.loads(done.stdout)["sharp"], [file.read_bytes() if file.exists() else None for file in made]
+        return version, [file.read_bytes() if file.exists() else None for file in made]
 
 
 def tried(make: Callable[[bytes], bytes], data: bytes) -> bytes | None:
@@ -76,9 +84,7 @@ def league() -> str:
     contenders: dict[str, list[bytes | None]] = {
         "this service": [tried(ours, case.make()) for case in matrix],
         f"Pillow {PIL.__version__} alone": [tried(naive, case.make()) for case in matrix],
-        f"libvips {'.'.join(str(pyvips.version(part)) for part in range(3))}, as `vipsthumbnail`": [
-            tried(libvips, case.make()) for case in matrix
-        ],
+        f"libvips {VIPS_VERSION}, as `vipsthumbnail`": [tried(libvips, case.make()) for case in matrix],
     }
     if sharp := by_sharp(matrix):
         contenders[f"sharp {sharp[0]}"] = sharp[1]
