@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 
 from tests.benchmarks.corpora import corpus
-from tests.benchmarks.processes import BenchmarkFailed, Requests, StandIn, server, stand_in
+from tests.benchmarks.processes import BenchmarkFailed, Requests, Server, StandIn, server, stand_in
 from tests.benchmarks.sections import NEAR, Effort, Say, Section
 from tests.benchmarks.tables import figure, table
 from tests.benchmarks.wire import Connection, request
@@ -18,13 +18,15 @@ _OWN_ROUND_TRIPS = 2
 """Of an image: its read and its write."""
 
 
-def _run(connection: Connection, storage: StandIn, images: int, run_id: str) -> tuple[float, Requests]:
+def _run(service: Server, storage: StandIn, images: int, run_id: str) -> tuple[float, Requests]:
     """Run a folder of so many images; return the seconds until the answer, and what was asked of storage."""
     storage.reset(delay=NEAR, count=images)
     post = request("POST", "/run", json.dumps({"run_id": run_id}).encode())
+    connection = Connection(service.port)
     began = time.perf_counter()
     reply = connection.exchange(post)
     seconds = time.perf_counter() - began
+    connection.close()
     if reply.status != 200 or json.loads(reply.body)["created"] != images:
         raise BenchmarkFailed(f"a run of {images} images was answered {reply.body!r}")
     return seconds, storage.requests()
@@ -39,12 +41,10 @@ def section(effort: Effort, say: Say) -> Section:
         for number in range(_PROCESSES[effort]):
             for images in _IMAGES:
                 with server(storage) as service:
-                    connection = Connection(service.port)
-                    first, asked[images] = _run(connection, storage, images, "first")
+                    first, asked[images] = _run(service, storage, images, "first")
                     firsts[images].append(first)
                     for run in range(_LATER_RUNS[effort]):
-                        later[images].append(_run(connection, storage, images, f"later-{run}")[0])
-                    connection.close()
+                        later[images].append(_run(service, storage, images, f"later-{run}")[0])
                 say(f"process {number + 1}, {images} images: the first run takes {first * 1000:.0f} ms")
     rows = [
         (
