@@ -190,7 +190,7 @@ def _agree_and_look(
     plan = obtain_plan(params, service, start.lease, start.objects, stop)
     if attempt.starts_over:
         return plan, False
-    # Another call may have planned the same run meanwhile.
+    # Another call may have planned the same run meanwhile, for another hour.
     return plan, not (is_ours_empty() if is_ours_empty and plan.hour == params.hour else is_empty(plan.hour))
 
 

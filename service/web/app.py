@@ -27,7 +27,7 @@ def load(settings: Settings, stop: Stop) -> tuple[Service, FastAPI]:
         CredentialsMissing: see `bootstrap.build`.
     """
     service = build(settings, stop=stop)
-    # Otherwise the first request waits until anyio has imported this.
+    # What anyio needs of asyncio is imported when it is first used: here, and not by the first request.
     anyio.run(anyio.lowlevel.checkpoint)
     return service, create_app(service)
 
