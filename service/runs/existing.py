@@ -39,6 +39,15 @@ class Work:
     """Its thumbnails were not looked up yet."""
 
 
+def hour_is_empty(store: ObjectStore, bucket: str, hour: Hour | None) -> bool:
+    """Return True if there is one hour, and nothing in its folder."""
+    return hour is not None and next(store.list_objects(_folder(bucket, hour)), None) is None
+
+
+def _folder(bucket: str, hour: Hour) -> FolderLocation:
+    return FolderLocation(bucket, f"{hour}/")
+
+
 @dataclass(frozen=True, slots=True)
 class ExistingThumbnails:
     """The thumbnails in the hour folder of a run, or in the hours in which its images were created."""
@@ -51,10 +60,6 @@ class ExistingThumbnails:
     stop: Stop
     made_since: datetime | None = None
     """Count older thumbnails as missing."""
-
-    def is_empty(self) -> bool:
-        """Return True if nothing is in the one hour folder."""
-        return self.hour is not None and next(self.store.list_objects(self._folder(self.hour)), None) is None
 
     def up_to_date(self, sources: Sequence[StoredObject], hour: Hour) -> dict[ObjectLocation, list[StoredObject]]:
         """Return the sources that have all their thumbnails in an hour, of this generation and these settings.
@@ -77,11 +82,9 @@ class ExistingThumbnails:
             remaining = {address: remaining[address] for address in found}
         return {source.location: thumbnails[address] for address, source in remaining.items()}
 
-    def _folder(self, hour: Hour) -> FolderLocation:
-        return FolderLocation(self.outputs[0].folder.bucket, f"{hour}/")
-
     def _list_near(self, output: Output, sources: Sequence[StoredObject], hour: Hour) -> Iterator[StoredObject]:
         """List the hour folder around the names that the sources' thumbnails may have."""
+        folder = _folder(output.folder.bucket, hour)
         starts = sorted({name for source in sources for name in self._possible_names(output, source, hour)})
         position = 0
         for _ in range(_MOST_REQUESTS):
@@ -89,7 +92,7 @@ class ExistingThumbnails:
                 return
             self.stop.raise_if_set("the run was stopped while it looked up existing thumbnails")
             end = starts[-1] + _AFTER_EXTENSIONS
-            page = list(islice(self.store.list_objects(self._folder(hour), NameRange(starts[position], end)), BATCH))
+            page = list(islice(self.store.list_objects(folder, NameRange(starts[position], end)), BATCH))
             yield from page
             if len(page) < BATCH:
                 return

@@ -33,7 +33,7 @@ SUMMARY_KEY = "thumbnail-task"
 """Custom metadata of a report: its figures, so that a listing tells how far a thousand tasks are."""
 
 FIRST_SECONDS = 1.0
-"""After so long a task has its first report; a run that ends before that has only its last."""
+"""After so long a task has its first report; a run that ends before that, or soon after, has only its last."""
 SPACING_SECONDS = 1.0
 """Between two writes of one object, of which Cloud Storage takes about one a second."""
 _SHORTEST_SECONDS = 10.0
@@ -147,12 +147,22 @@ class Reporter:
     def _write_until_ended(self) -> None:
         pause = FIRST_SECONDS
         while not self._ended.wait(pause):
+            # The last report would have to wait for this one.
+            if self._ends_soon() and self._ended.wait(SPACING_SECONDS):
+                break
             self._write()
             pause = self._interval
         if not self._is_of_run:
             return
         time.sleep(max(0.0, self._last_write + SPACING_SECONDS - time.monotonic()))
         self._loss = self._write_last()
+
+    def _ends_soon(self) -> bool:
+        """Return True if the task, as fast as it was so far, ends before its report may be written twice."""
+        total, report = self._report.task_total, self._report.snapshot()
+        if total is None:
+            return False
+        return (total - report.assigned) * report.elapsed_seconds < report.assigned * SPACING_SECONDS
 
     def _write_last(self) -> ServiceError | None:
         """Write a report that no other follows; return why it could not be written."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 
 import structlog
@@ -26,9 +27,10 @@ from service.naming import Hour
 from service.outcome import Outcome, Result, StoredThumbnail
 from service.process import Stop
 from service.runs.bounded import map_bounded
-from service.runs.existing import BATCH, ExistingThumbnails, Work, missing
+from service.runs.existing import BATCH, ExistingThumbnails, Work, hour_is_empty, missing
 from service.runs.lease import Lease
 from service.runs.manifest import Manifest
+from service.runs.overlap import begin
 from service.runs.plan import Plan, obtain_plan, read_plan
 from service.runs.report import GROWING_FIELDS, Report, State
 from service.runs.reporter import Reporter, previous_report
@@ -56,15 +58,19 @@ class Start:
 def preflight(params: RunParameters, service: Service, report: Report) -> Start | None:
     """Read the plan and the first page of the listing, so that a mistake shows before an answer has begun.
 
+    The listing begins as soon as the task's range of names is known; that of a run's one task is, without a plan.
     Return None if storage does not do its part; the report says so.
 
     Raises:
         BucketNotFound: the bucket of the input does not exist.
         InvalidValue: the run was planned with something else than is asked for now.
     """
+    open_listing = partial(_open_listing, params, service)
+    listing = begin(service.executor, open_listing) if params.chunk.count == 1 else None
     plan = previous = lease = None
     try:
         if plan := read_plan(params, service):
+            listing = listing or begin(service.executor, partial(open_listing, plan.names(params.chunk)))
             # A task that finds a plan may have been tried before.
             previous = previous_report(params, service.store)
         elif params.chunk.count > 1 and not params.dry_run:
@@ -76,15 +82,14 @@ def preflight(params: RunParameters, service: Service, report: Report) -> Start 
             raise
         _end_early(report, error)
         return None
-    objects = _list_range(params, service, plan.names(params.chunk) if plan else ALL_NAMES)
     try:
-        first = list(islice(objects, 1))
+        objects = (listing or open_listing)()
     except BucketNotFound:
         raise
     except RetryLater as error:
         _end_early(report, error)
         return None
-    return Start(plan, previous, lease, chain(first, objects))
+    return Start(plan, previous, lease, objects)
 
 
 def run_task(params: RunParameters, service: Service, start: Start, report: Report, stop: Stop) -> None:
@@ -107,14 +112,12 @@ def run_task(params: RunParameters, service: Service, start: Start, report: Repo
 
     with nullcontext() if params.dry_run else Reporter(report, attempt, service.store, stop):
         try:
-            plan = start.plan or obtain_plan(params, service, start.lease, start.objects, stop)
+            plan, looks_up = _agree_and_look(params, service, start, attempt, stop)
             report.plan = plan
             images = list_images(_objects_of_chunk(params, service, start, plan), plan, service, report, stop)
             existing = ExistingThumbnails(
                 service.store, service.thumbnailer.outputs, plan.hour, stop, attempt.overwrite_before
             )
-            # A run that begins in an empty hour has nothing to look up, which saves a dry run most of its time.
-            looks_up = not attempt.starts_over and (start.plan or not existing.is_empty())
             work_items = missing(images, existing if looks_up else None, settle)
             for work, future in _make_thumbnails(params, service, existing, work_items, report):
                 settle(_outcome_of(work.source, future))
@@ -171,11 +174,37 @@ def log_summary(report: Report) -> None:
         log.warning("INCLUDE and EXCLUDE leave out every image", left_out=snapshot.left_out)
 
 
+def _agree_and_look(
+    params: RunParameters, service: Service, start: Start, attempt: Attempt, stop: Stop
+) -> tuple[Plan, bool]:
+    """Return the plan, and True if there may be thumbnails to look up.
+
+    A run that begins in an empty hour has nothing to look up, which saves a dry run most of its time. A run of one task
+    looks at its hour while it writes its plan.
+    """
+    if start.plan:
+        return start.plan, not attempt.starts_over
+    is_empty = partial(hour_is_empty, service.store, service.settings.destination_bucket)
+    looks_early = params.chunk.count == 1 and not attempt.starts_over
+    is_ours_empty = begin(service.executor, partial(is_empty, params.hour)) if looks_early else None
+    plan = obtain_plan(params, service, start.lease, start.objects, stop)
+    if attempt.starts_over:
+        return plan, False
+    # Another call may have planned the same run meanwhile, for another hour.
+    return plan, not (is_ours_empty() if is_ours_empty and plan.hour == params.hour else is_empty(plan.hour))
+
+
 def _objects_of_chunk(params: RunParameters, service: Service, start: Start, plan: Plan) -> Iterator[StoredObject]:
     """List the task's range of names, or go on with the listing that has begun if it is that range."""
     if start.objects and (start.plan or params.chunk.count == 1):
         return start.objects
     return _list_range(params, service, plan.names(params.chunk))
+
+
+def _open_listing(params: RunParameters, service: Service, names: NameRange = ALL_NAMES) -> Iterator[StoredObject]:
+    """List the folder within a range of names, and wait for the first page."""
+    objects = _list_range(params, service, names)
+    return chain(list(islice(objects, 1)), objects)
 
 
 def _list_range(params: RunParameters, service: Service, names: NameRange) -> Iterator[StoredObject]:

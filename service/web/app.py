@@ -1,5 +1,6 @@
 """The web application: its doors, pages and error answers put together around a service."""
 
+import anyio.lowlevel
 from fastapi import Depends, FastAPI, Request
 
 from service.bootstrap import STORAGE_THREADS, Service, build
@@ -26,6 +27,8 @@ def load(settings: Settings, stop: Stop) -> tuple[Service, FastAPI]:
         CredentialsMissing: see `bootstrap.build`.
     """
     service = build(settings, stop=stop)
+    # What anyio needs of asyncio is imported when it is first used: here, and not by the first request.
+    anyio.run(anyio.lowlevel.checkpoint)
     return service, create_app(service)
 
 

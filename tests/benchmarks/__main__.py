@@ -12,7 +12,7 @@ from functools import partial
 
 import PIL
 
-from tests.benchmarks import in_flight, memory, million, one_event, scale, startup, tasks, throughput
+from tests.benchmarks import in_flight, memory, million, one_event, scale, short_runs, startup, tasks, throughput
 from tests.benchmarks.figures import goals_table, of_throughput
 from tests.benchmarks.processes import Bystanders
 from tests.benchmarks.sections import Effort, Say, Section
@@ -25,6 +25,7 @@ _SMOKE_COUNTS = {"tiny": 40}
 SECTIONS: dict[str, tuple[str, Callable[[Effort, Say], Section]]] = {
     "startup": ("Start", startup.section),
     "event": ("One event", one_event.section),
+    "short": ("Short runs", short_runs.section),
     "flight": ("Events in flight", in_flight.section),
     "memory": ("Memory of a run", memory.section),
     "scale": ("Large folders", scale.section),

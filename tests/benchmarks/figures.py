@@ -42,6 +42,8 @@ GOALS = {
     "growth": Goal("memory growth from 500 to 5,000 images, %", 15, 5),
     "start": Goal("process start to first 200 on /health ÷ bare FastAPI", 1.25, 1.05),
     "event": Goal("one event, warm ÷ decode + two storage calls", 1.5, 1.15),
+    "short 20": Goal("run of 20 web images at 40 ms, round trips less the images' own two", 9, 7),
+    "short 1": Goal("run of 1 web image at 40 ms, round trips less the image's own two", 7, 5),
     "in flight": Goal("events in flight held under 512 MiB without a failure", 80, 250, at_least=True),
 }
 

@@ -11,15 +11,16 @@ import pytest
 
 from service import job
 from service.errors import ObjectNotFound, PermissionMissing, ServiceError, StorageRefused, StorageUnavailable
-from service.process import DONE, TRY_AGAIN
-from service.runs.report import LIST_LIMIT, Counts, State
-from service.runs.reporter import SUMMARY_KEY, seconds_between_reports
+from service.outcome import Outcome, Result
+from service.process import DONE, TRY_AGAIN, Stop
+from service.runs.report import LIST_LIMIT, Counts, RunReport, State
+from service.runs.reporter import SUMMARY_KEY, Reporter, seconds_between_reports
 from service.runs.request import RunRequest
 from service.runs.run_list import list_runs
 from service.runs.status import RunStatus, run_status
-from service.runs.task_report import Summary, TaskReport
+from service.runs.task_report import Attempt, Summary, TaskReport
 from service.storage.addresses import FolderLocation, ObjectLocation
-from tests.support.assembly import finished, make_task
+from tests.support.assembly import Task, finished, make_task
 from tests.support.memory_store import MemoryStore, create_only
 from tests.support.pictures import jpeg
 from tests.support.waiting import until
@@ -113,6 +114,59 @@ def test_two_writes_of_one_report_are_a_second_apart(
     finished(make_task(store, executor, request()))
     assert len(times) == 2
     assert times[1] - times[0] >= 1
+
+
+class TestAlmostDone:
+    """A report that the last one would have to wait for is put off by as long as that wait."""
+
+    @pytest.fixture
+    def task(self, store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> Task:
+        monkeypatch.setattr("service.runs.reporter.FIRST_SECONDS", 0.0)
+        task = make_task(store, executor, request())
+        for number in range(10):
+            task.counts.discover()
+            if number:
+                task.counts.add(Outcome(Result.SKIPPED, ObjectLocation("photos", f"in/{number}.jpg")))
+        task.counts.listed_all = True
+        return task
+
+    def reporter(self, task: Task) -> Reporter:
+        return Reporter(task.counts, Attempt.after(None, task.params), task.service.store, Stop())
+
+    def test_a_task_that_ends_meanwhile_has_its_last_report_at_once_and_no_other(
+        self, store: MemoryStore, task: Task, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("service.runs.reporter.SPACING_SECONDS", 600.0)
+        looked, snapshot = threading.Event(), task.counts.snapshot
+
+        def noted() -> RunReport:
+            looked.set()
+            return snapshot()
+
+        monkeypatch.setattr(task.counts, "snapshot", noted)
+        with self.reporter(task):
+            assert looked.wait(30)
+            assert store.calls["bookkeeping write"] == 0
+        assert store.calls["bookkeeping write"] == 1
+
+    def test_a_task_that_does_not_end_reports_all_the_same(
+        self, store: MemoryStore, task: Task, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("service.runs.reporter.SPACING_SECONDS", 0.1)
+        with self.reporter(task):
+            until(lambda: store.calls["bookkeeping write"] == 1)
+
+    def test_a_task_that_has_nothing_done_yet_reports_without_delay(
+        self, store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("service.runs.reporter.FIRST_SECONDS", 0.0)
+        monkeypatch.setattr("service.runs.reporter.SPACING_SECONDS", 600.0)
+        task = make_task(store, executor, request())
+        task.counts.discover()
+        task.counts.listed_all = True
+        with self.reporter(task):
+            until(lambda: store.calls["bookkeeping write"] == 1)
+            monkeypatch.setattr("service.runs.reporter.SPACING_SECONDS", 0.0)
 
 
 def test_what_cannot_be_replaced_is_written_under_new_names(

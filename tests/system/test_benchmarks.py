@@ -15,6 +15,7 @@ SECTIONS = (
     "Images a second",
     "Start",
     "One event",
+    "Short runs",
     "Events in flight",
     "Memory of a run",
     "Large folders",

@@ -1,6 +1,9 @@
 """Answers while the application is being imported."""
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -59,3 +62,18 @@ def test_who_waits_for_what_cannot_be_loaded_is_told_to_come_again() -> None:
         assert isinstance(app.failure, CredentialsMissing)
 
     asyncio.run(ask())
+
+
+def test_the_event_loop_of_a_run_is_loaded_behind_the_open_port() -> None:
+    program = """
+import sys
+from service.process import Stop
+from service.settings import load_settings
+from service.web.app import load
+
+service, _ = load(load_settings(), Stop())
+service.close()
+sys.exit("anyio._backends._asyncio" not in sys.modules)
+"""
+    settings = {"INPUT_FOLDER": "gs://photos/in", "STORAGE_EMULATOR_HOST": "http://127.0.0.1:9"}
+    assert subprocess.run([sys.executable, "-c", program], check=False, env=os.environ | settings).returncode == 0
