@@ -26,6 +26,7 @@ from tests.images.conformance import (
     photo,
     pillow,
     unbounded,
+    vips,
     ycck,
 )
 from tests.support.assembly import decoders
@@ -114,6 +115,9 @@ KINDS: dict[str, Callable[[], bytes]] = {
     "on its head": partial(_lying, 3),
     "two pictures in one file": lambda: encoded(
         _large(), "MPO", save_all=True, append_images=[_large().rotate(180)], progressive=True
+    ),
+    "scans as mozjpeg chooses them": lambda: bytes(
+        vips(np.asarray(_large())).write_to_buffer(".jpg[interlace,optimize_scans,trellis_quant]")
     ),
     # Made with `cjpeg -arithmetic -progressive`.
     "arithmetic coding": (FILES / "progressive_arithmetic.jpg").read_bytes,
