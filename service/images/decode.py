@@ -9,14 +9,15 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from service.images.formats import GIF, JPEG
 from service.images.header import SEPARATE_PLANES, Header
-from service.images.pillow import Reading
+from service.images.pillow import Reading, read_instead
+from service.images.scans import SCALE_OF_DC
 
 
 def decode(header: Header, at_least: tuple[int, int], reading: Reading, *, all_frames: bool) -> Iterator[Image.Image]:
     """Yield the first picture, or all frames of an animation, as viewers show them.
 
-    A JPEG is decoded at the smallest scale that is no smaller than asked. The picture that a PNG has for viewers
-    without animation is none of its frames.
+    A JPEG is decoded at the smallest scale that is no smaller than asked, and of a progressive one no more is read than
+    that needs. The picture that a PNG has for viewers without animation is none of its frames.
     """
     picture = header.picture
     first = 1 if all_frames and getattr(picture, "default_image", False) else 0
@@ -33,6 +34,8 @@ def decode(header: Header, at_least: tuple[int, int], reading: Reading, *, all_f
             if header.format is JPEG:
                 # Of a HEIC, this would choose a preview, which `find_preview` does.
                 picture.draft(None, at_least)
+                if header.dc_scans and picture.decoderconfig[0] == SCALE_OF_DC:
+                    read_instead(picture, header.dc_scans)
             if isinstance(picture, TiffImageFile):
                 _widen_planes(picture)
             drawn = [tile.extents for tile in picture.tile]

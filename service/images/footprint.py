@@ -49,7 +49,7 @@ def estimate_memory(header: Header, at_least: tuple[int, int], targets: Collecti
 
     decoding = header.most_pixels * (source.decoding_bytes or pixel_bytes)
     if source is JPEG:
-        decoding = header.most_pixels * (_COEFFICIENT_BYTES * header.buffered_samples) + decoded
+        decoding = header.most_pixels * (_COEFFICIENT_BYTES * header.jpeg.buffered_samples) + decoded
     elif source is TIFF:
         # A turned one is turned into a second picture.
         decoding += header.tiff.block_bytes + (decoded if header.tiff.is_turned else 0)

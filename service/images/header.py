@@ -5,6 +5,7 @@ All that the header tells is refused here. Knows nothing of thumbnails.
 
 import re
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import ExifTags, Image, PngImagePlugin
@@ -16,7 +17,8 @@ from service.images.code_points import CodePoints, read_avif, read_heif, read_pn
 from service.images.formats import AVIF, BMP, FORMATS, HEIF, ICO, JPEG, JPEG2000, PNG, WEBP, Format
 from service.images.kinds import kind_never_read
 from service.images.pillow import DAMAGE, not_read, open_image, too_many_pixels
-from service.images.validation import FileBytes, check_jpeg, check_structure, ends_early
+from service.images.scans import dc_scans
+from service.images.validation import FileBytes, JpegLayout, check_jpeg, check_structure, ends_early
 
 _MAX_SLOW_PIXELS = 4_000_000
 """Largest picture for those of Pillow's decoders that are written in Python, which take about a microsecond a pixel."""
@@ -66,8 +68,9 @@ class Header:
     """The colors by code points, if they win over the profile."""
     sample_bits: int
     """Bits of one sample of a PNG, as stored; 8 for other formats."""
-    buffered_samples: float
-    """Samples per pixel of a JPEG that are held until its last scan."""
+    jpeg: JpegLayout
+    dc_scans: Sequence[memoryview]
+    """Parts of a progressive JPEG that are enough for an eighth of its size; see `scans`."""
     tiff: TiffLayout
     ends_early: bool
     """True for a file without an end; of stills that is asked only if damaged pictures are shown."""
@@ -85,7 +88,7 @@ def read_header(data: FileBytes, max_pixels: int, *, all_frames: bool, shows_dam
     Raise PictureTooLarge if its decoder would take far too long, CorruptImage if it asks for unreasonable work.
     """
     check_structure(data, all_frames=all_frames)
-    buffered_samples = check_jpeg(data) if data[:2] == b"\xff\xd8" else 0
+    jpeg = check_jpeg(data) if data[:2] == b"\xff\xd8" else JpegLayout()
     if kind := kind_never_read(data):
         raise not_read(kind)
     # Pillow refuses above twice this, wherever it meets a size: in headers, frames and embedded files.
@@ -114,7 +117,8 @@ def read_header(data: FileBytes, max_pixels: int, *, all_frames: bool, shows_dam
         code_points=_read_code_points(data, picture, image_format),
         # From Pillow's raw mode, such as `RGB;16B`.
         sample_bits=int(str(picture.tile[0].args).partition(";")[2].rstrip("B") or 8) if image_format is PNG else 8,
-        buffered_samples=buffered_samples,
+        jpeg=jpeg,
+        dc_scans=dc_scans(data, jpeg.progressive_segments),
         tiff=_read_tiff_layout(picture) if isinstance(picture, TiffImageFile) else TiffLayout(),
         ends_early=is_early,
         is_cut=is_cut,

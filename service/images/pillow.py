@@ -127,6 +127,11 @@ def open_image(data: FileBytes, *, is_cut: bool = False) -> ImageFile:
         raise
 
 
+def read_instead(picture: ImageFile, parts: Sequence[memoryview]) -> None:
+    """Let the decoder read these parts as one file, in place of that which the header is from."""
+    picture.fp = _MappedFile.open(parts)
+
+
 def not_read(kind: str) -> UnsupportedFormat:
     """Return the rejection of a kind of file, such as `a JPEG-LS`."""
     return UnsupportedFormat(f"it is {kind}; such files are not read")

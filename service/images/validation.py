@@ -6,9 +6,10 @@ too many. Knows bytes and numbers only: no pixels, no libraries.
 
 import re
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from mmap import mmap
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from service.errors import CorruptImage
 
@@ -33,7 +34,7 @@ FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers that begin the header of a JPEG's frame."""
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _STANDALONE = frozenset({0x01, 0xD8})
-_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+START_OF_SCAN, END_OF_IMAGE, DEFINE_QUANTIZATION = 0xDA, 0xD9, 0xDB
 _ANCILLARY = 0x20
 """Bit of the first letter of a PNG's chunk that a picture can be shown without."""
 _PNM_HEADER = re.compile(rb"P[14](?:(?:\s|#[^\r\n]*[\r\n])+\d+){2}\s|P[2356](?:(?:\s|#[^\r\n]*[\r\n])+\d+){3}\s")
@@ -55,34 +56,58 @@ def check_structure(data: FileBytes, *, all_frames: bool) -> None:
             raise CorruptImage("it cannot be decoded: comments between plain samples are made to waste time")
 
 
-def check_jpeg(data: FileBytes) -> float:
-    """Return the samples per pixel that a JPEG's decoder holds until the last scan, whatever scale it decodes at.
+class Segment(NamedTuple):
+    """A segment of a JPEG: its marker, and where the marker, its body, and what follows begin.
+
+    Behind the segment that starts a scan, its coded data follow.
+    """
+
+    marker: int
+    start: int
+    body: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class JpegLayout:
+    """How the (first) picture of a JPEG is coded; the defaults for other formats."""
+
+    buffered_samples: float = 0
+    """Samples per pixel that its decoder holds until the last scan, whatever scale it decodes at.
 
     They are of all components together, so subsampling makes it less than their number; 0 if one scan has all of them.
-    Only the (first) picture is looked at. Raise CorruptImage if it is made to waste time.
     """
+    progressive_segments: Sequence[Segment] = ()
+    """All of it, up to the end of image if there is one; none unless it is progressive."""
+
+
+def check_jpeg(data: FileBytes) -> JpegLayout:
+    """Return how a JPEG is coded. Raise CorruptImage if it is made to waste time."""
     frame, progressive, scans, previous = b"", False, 0, 2
-    for marker, start, body, end in _segments(data):
-        if marker == _END_OF_IMAGE:
+    segments: list[Segment] = []
+    for segment in _segments(data):
+        segments.append(segment)
+        marker, start, body, end = segment
+        if marker == END_OF_IMAGE:
             break
         if not scans and start - previous > _MAX_FILL:
             raise CorruptImage(f"it cannot be decoded: more than {_MAX_FILL:,} bytes lie between its segments")
         previous = end
         if marker in FRAMES and not frame:
             frame, progressive = data[body:end], marker in _PROGRESSIVE
-        elif marker == _START_OF_SCAN:
+        elif marker == START_OF_SCAN:
             scans += 1
             if scans > _MAX_SCANS:
                 raise _too_many_segments()
             # The numbers of components, of which each header begins its list.
             of_all_components = bool(frame[7:8]) and data[body + 2 : body + 3] == frame[7:8]
             if scans == 1 and of_all_components and not progressive:
-                return 0
-    return _samples_per_pixel(frame)
+                return JpegLayout()
+    return JpegLayout(_samples_per_pixel(frame), segments if progressive else ())
 
 
-def _segments(data: FileBytes) -> Iterator[tuple[int, int, int, int]]:
-    """Yield each segment of a JPEG: its marker, and where the marker, its body, and what follows begin.
+def _segments(data: FileBytes) -> Iterator[Segment]:
+    """Yield each segment of a JPEG.
 
     Raises:
         CorruptImage: there are too many.
@@ -94,7 +119,7 @@ def _segments(data: FileBytes) -> Iterator[tuple[int, int, int, int]]:
             raise _too_many_segments()
         marker, body = found[0][1], found.end()
         position = body if marker in _STANDALONE else body + int.from_bytes(data[body : body + 2])
-        yield marker, found.start(), body, position
+        yield Segment(marker, found.start(), body, position)
 
 
 def _too_many_segments() -> CorruptImage:
@@ -109,7 +134,7 @@ def find_segment(data: FileBytes, markers: Collection[int]) -> int | None:
     for marker, _, body, _ in _segments(data):
         if marker in markers:
             return body
-        if marker in {_START_OF_SCAN, _END_OF_IMAGE}:
+        if marker in {START_OF_SCAN, END_OF_IMAGE}:
             return None
     return None
 
@@ -141,8 +166,8 @@ def sound_parts(data: FileBytes) -> list[memoryview]:
 def ends_early(data: FileBytes, *, all_frames: bool) -> bool:
     """Return True if a JPEG, PNG or GIF has no end, which a decoder may still not need to see."""
     if data[:2] == b"\xff\xd8":
-        scan = find_segment(data, {_START_OF_SCAN})
-        return scan is not None and data.find(bytes([0xFF, _END_OF_IMAGE]), scan) < 0
+        scan = find_segment(data, {START_OF_SCAN})
+        return scan is not None and data.find(bytes([0xFF, END_OF_IMAGE]), scan) < 0
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         return _png_ends_early(data)
     return data[:6] in {b"GIF87a", b"GIF89a"} and _gif_ends_early(data, all_frames=all_frames)

@@ -29,7 +29,7 @@ FREE_BYTES = 8 * 1024 * 1024
 """Memory that a worker takes without asking: photos that are decoded at a fraction of their size need no more."""
 _MARGIN = 64 * 1024 * 1024
 """Address space beyond what was estimated: for the threads of libraries and for what they touch only in part."""
-_KEPT_BYTES = 4 * 1024 * 1024
+KEPT_BYTES = 4 * 1024 * 1024
 """Freed memory that the process keeps. With less a web image takes a tenth more time."""
 _POPULATE = getattr(mmap, "MAP_POPULATE", 0)
 """Map all pages at once, mmap(2); other systems than Linux do it page by page."""
@@ -144,7 +144,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     os.nice(_NICENESS)
-    tune_malloc(_KEPT_BYTES)
+    tune_malloc(KEPT_BYTES)
     # What a library prints to standard output goes where its complaints go.
     answers = os.dup(1)
     os.dup2(2, 1)

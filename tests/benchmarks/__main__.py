@@ -12,7 +12,20 @@ from functools import partial
 
 import PIL
 
-from tests.benchmarks import in_flight, memory, million, one_event, scale, short_runs, startup, tasks, throughput
+from tests.benchmarks import (
+    in_flight,
+    memory,
+    million,
+    one_event,
+    processors,
+    progressive,
+    scale,
+    short_runs,
+    startup,
+    tasks,
+    throughput,
+    world,
+)
 from tests.benchmarks.figures import goals_table, of_throughput
 from tests.benchmarks.processes import Bystanders
 from tests.benchmarks.sections import Effort, Say, Section
@@ -31,6 +44,9 @@ SECTIONS: dict[str, tuple[str, Callable[[Effort, Say], Section]]] = {
     "scale": ("Large folders", scale.section),
     "tasks": ("Many tasks", tasks.section),
     "million": ("A million phone photos", million.section),
+    "progressive": ("Progressive JPEG", progressive.section),
+    "processors": ("More processors", processors.section),
+    "world": ("Beside other programs", world.section),
 }
 """By name: title, and what measures it. `throughput`, which has options of its own, comes before these."""
 

@@ -44,7 +44,7 @@ class Corpus:
 
 
 def corpus(name: str) -> Corpus:
-    """Return a corpus: `phone`, `web`, `mixed`, `tiny` or `empty`; it is made where it is not there yet."""
+    """Return one of the corpora below; it is made if it is not there yet."""
     folder = Path(tempfile.gettempdir()) / f"thumbnail-benchmarks-{os.getuid()}-v{_VERSION}" / name
     if not folder.exists():
         folder.parent.mkdir(mode=0o700, exist_ok=True)
@@ -79,6 +79,12 @@ def _tiny() -> Iterator[tuple[str, bytes]]:
     """JPEG that take next to no time, for what is measured of everything around them."""
     for seed in range(4):
         yield f"{seed:02}.jpg", encoded(_photo((160, 120), seed), "JPEG", quality=75)
+
+
+def _published() -> Iterator[tuple[str, bytes]]:
+    """Baseline JPEG of the size that other image servers are measured with."""
+    for seed in range(8):
+        yield f"{seed:02}.jpg", encoded(_photo((2000, 1333), seed + 800), "JPEG", quality=85)
 
 
 def _empty() -> Iterator[tuple[str, bytes]]:
@@ -128,6 +134,7 @@ _MAKERS: dict[str, Callable[[], Iterator[tuple[str, bytes]]]] = {
     "web": _web,
     "mixed": _mixed,
     "tiny": _tiny,
+    "published": _published,
     "empty": _empty,
 }
 

@@ -61,7 +61,9 @@ _TAIL_MARK, _GENERATION_MARK = "~tail~", "~generation~"
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _RANGE = re.compile(rb"\r\nrange: *bytes=(\d+)-(\d*)", re.IGNORECASE)
-_CONTENT_RANGE = re.compile(rb"\r\ncontent-range: *bytes (\d+)-(\d+)/(\d+|\*)", re.IGNORECASE)
+_CONTENT_RANGE = re.compile(rb"\r\ncontent-range: *bytes (\d+)-(\d+|\*)/(\d+|\*)", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
+_UPLOADED_TYPE = re.compile(rb"\r\nx-upload-content-type: *([^\r\n]+)", re.IGNORECASE)
 _BOUNDARY = re.compile(rb"\r\ncontent-type: *multipart/related; *boundary=\"?([^\"\r\n;]+)", re.IGNORECASE)
 _FIELDS = re.compile(r"items\(([\w/,]*)\)")
 _BUCKET_RESOURCE = {
@@ -344,7 +346,7 @@ class Storage:
     def _write(self, query: dict[str, str], head: bytes, body: bytes) -> tuple[str, Answer]:
         """Take an upload in one request, `uploadType=multipart` or `media`, or begin one; say under which name."""
         if query.get("uploadType") == "resumable":
-            return self._begin(body)
+            return self._begin(query, head, body)
         name = query.get("name", "")
         extra: dict[str, Any] = {}
         content_type = "application/octet-stream"
@@ -379,9 +381,11 @@ class Storage:
         fields = query["fields"].split(",") if "fields" in query else None
         return name, _of_json(stored.rendered(self._folder.root, fields))
 
-    def _begin(self, body: bytes) -> tuple[str, Answer]:
+    def _begin(self, query: dict[str, str], head: bytes, body: bytes) -> tuple[str, Answer]:
         """Begin an upload of several requests; say under which name."""
-        about = json.loads(body)
+        declared = _UPLOADED_TYPE.search(head)
+        about: dict[str, Any] = {"contentType": declared[1].decode()} if declared else {}
+        about |= {"name": query.get("name", "")} | json.loads(body)
         upload_id = secrets.token_hex()
         self._sessions[upload_id] = about, bytearray()
         location = f"Location: {self._folder.root}/upload/storage/v1/b/{BUCKET}/o?upload_id={upload_id}"
@@ -398,12 +402,14 @@ class Storage:
         if part is None or int(part[1]) > len(data):
             return name, _refusal(HTTPStatus.BAD_REQUEST, "no such range")
         data[int(part[1]) :] = body
-        if part[3] == b"*":
+        if part[2] != b"*" and part[3] == b"*":
             return name, Answer(HTTPStatus.PERMANENT_REDIRECT, (f"Range: bytes=0-{len(data) - 1}",), b"")
         self._generation += 1
         created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         stored = Stored.of(name, self._generation, str(about["contentType"]), bytes(data), {}, created)
-        if f"\r\nx-goog-hash: crc32c={stored.crc32c}\r\n".encode() not in head:
+        if b"\r\nx-goog-hash:" not in head.lower():
+            self._counts["write without checksum"] += 1
+        elif f"crc32c={stored.crc32c}".encode() not in head:
             return name, _refusal(HTTPStatus.BAD_REQUEST, "the checksum is not that of the bytes")
         del self._sessions[upload_id]
         self._written[name] = stored
@@ -481,6 +487,21 @@ def _translated(glob: str) -> str:
     return "".join(symbols.get(part) or re.escape(part) for part in re.findall(r"\*\*|.", glob, re.DOTALL))
 
 
+def _joined(received: bytearray, position: int) -> tuple[bytes, int] | None:
+    """Join a body in chunks (RFC 9112, 7.1); return it, and where it ends. None if it is not all there."""
+    parts: list[bytearray] = []
+    while (line_end := received.find(b"\r\n", position)) >= 0:
+        start = line_end + 2
+        end = start + int(received[position:line_end], 16)
+        if len(received) < end + 2:
+            return None
+        if end == start:
+            return b"".join(parts), end + 2
+        parts.append(received[start:end])
+        position = end + 2
+    return None
+
+
 class _Connection(asyncio.Protocol):
     """One client's connection: one request at a time, as all of them do."""
 
@@ -503,11 +524,17 @@ class _Connection(asyncio.Protocol):
         if head_end < 0:
             return
         head = bytes(self._received[:head_end])
-        length = _LENGTH.search(head)
-        self._wanted = head_end + len(_HEAD_END) + (int(length[1]) if length else 0)
-        if len(self._received) < self._wanted:
-            return
-        body = bytes(self._received[head_end + len(_HEAD_END) : self._wanted])
+        if _CHUNKED.search(head):
+            joined = _joined(self._received, head_end + len(_HEAD_END))
+            if joined is None:
+                return
+            body, self._wanted = joined
+        else:
+            length = _LENGTH.search(head)
+            self._wanted = head_end + len(_HEAD_END) + (int(length[1]) if length else 0)
+            if len(self._received) < self._wanted:
+                return
+            body = bytes(self._received[head_end + len(_HEAD_END) : self._wanted])
         del self._received[: self._wanted]
         self._wanted = 0
         method, target, _ = head[: head.find(b"\r\n")].decode().split(" ")

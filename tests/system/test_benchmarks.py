@@ -21,6 +21,9 @@ SECTIONS = (
     "Large folders",
     "Many tasks",
     "A million phone photos",
+    "Progressive JPEG",
+    "More processors",
+    "Beside other programs",
     "Figures to reach",
 )
 MARK = "BENCHMARK_UNDER_TEST"
