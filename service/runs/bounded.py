@@ -34,7 +34,7 @@ def map_bounded(
     try:
         for item in items:
             try:
-                future = _submit(executor, call, item, stop)
+                future = submit(executor, call, item, stop)
             except ShuttingDown as error:
                 yield item, _failed(error)
                 break
@@ -66,7 +66,12 @@ def _next_ended(
             yield in_flight.pop(future), future
 
 
-def _submit(executor: Executor, call: Callable[[_Item], _Made], item: _Item, stop: Stop) -> "Future[_Made]":
+def submit(executor: Executor, call: Callable[[_Item], _Made], item: _Item, stop: Stop) -> "Future[_Made]":
+    """Call with one item on the executor.
+
+    Raises:
+        ShuttingDown: it is to stop, or the executor is shut down.
+    """
     stop.raise_if_set("the run was stopped before this image and those after it")
     try:
         # The lines of the log that an item causes say whose they are.

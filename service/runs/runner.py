@@ -35,7 +35,7 @@ from service.runs.reporter import Reporter, previous_report
 from service.runs.request import RunParameters
 from service.runs.task_report import Attempt, TaskReport
 from service.storage.addresses import ALL_NAMES, NameRange, ObjectLocation
-from service.storage.base import StoredObject
+from service.storage.base import Page, StoredObject
 
 log = structlog.get_logger()
 
@@ -50,7 +50,9 @@ class Start:
     lease: Lease | None = None
     """Of a run of many tasks that has no plan yet."""
     objects: Iterator[StoredObject] | None = None
-    """A listing that has begun: of the task's range, or of the folder if there is no plan; None without the lease."""
+    """The listing of the task's range, which has begun; None if the plan has to say first which range that is."""
+    first_page: Page | None = None
+    """Of the folder, if this task is to make the plan of many."""
 
 
 def preflight(params: RunParameters, service: Service, report: Report) -> Start | None:
@@ -76,8 +78,10 @@ def preflight(params: RunParameters, service: Service, report: Report) -> Start 
             raise
         _end_early(report, error)
         return None
-    objects = _list_range(params, service, plan.names(params.chunk) if plan else ALL_NAMES)
     try:
+        if plan is None and params.chunk.count > 1:
+            return Start(lease=lease, first_page=service.store.list_page(params.folder))
+        objects = _list_range(params, service, plan.names(params.chunk) if plan else ALL_NAMES)
         first = list(islice(objects, 1))
     except BucketNotFound:
         raise
@@ -107,7 +111,7 @@ def run_task(params: RunParameters, service: Service, start: Start, report: Repo
 
     with nullcontext() if params.dry_run else Reporter(report, attempt, service.store, stop):
         try:
-            plan = start.plan or obtain_plan(params, service, start.lease, start.objects, stop)
+            plan = start.plan or obtain_plan(params, service, start.lease, start.first_page, stop)
             report.plan = plan
             images = list_images(_objects_of_chunk(params, service, start, plan), plan, service, report, stop)
             existing = ExistingThumbnails(
@@ -173,7 +177,7 @@ def log_summary(report: Report) -> None:
 
 def _objects_of_chunk(params: RunParameters, service: Service, start: Start, plan: Plan) -> Iterator[StoredObject]:
     """List the task's range of names, or go on with the listing that has begun if it is that range."""
-    if start.objects and (start.plan or params.chunk.count == 1):
+    if start.objects:
         return start.objects
     return _list_range(params, service, plan.names(params.chunk))
 

@@ -76,7 +76,7 @@ def planned(store: MadeUpStore, tasks: int) -> Plan:
         params = RunParameters.of(RunRequest(task_index=0, task_count=tasks), service.settings, HOUR)
         lease = Lease(store, params.run_folder, 0)
         assert lease.acquire()
-        return obtain_plan(params, service, lease, store.list_objects(FENCE), Stop())
+        return obtain_plan(params, service, lease, store.list_page(FENCE), Stop())
 
 
 def real_sizes(store: MadeUpStore, plan: Plan) -> list[int]:
