@@ -103,8 +103,12 @@ class NameSample:
         if not names:
             return
         self.total += len(names)
+        range_ = self._ranges[range_start]
+        if range_ and range_[-1].count + len(names) <= self._every:
+            range_[-1].count += len(names)
+            return
         kept = _Kept.of(names[:: self._every], len(names), self._every)
-        self._ranges[range_start].append(kept)
+        range_.append(kept)
         self._bytes += kept.bytes
         while self._bytes > _MOST_BYTES and self._every < self.total:
             self._every *= 2

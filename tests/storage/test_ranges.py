@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.storage.addresses import ALL_NAMES
-from service.storage.ranges import RangeSplitter
+from service.storage.ranges import ListedRange, RangeSplitter
 
 AT_ONCE = 24
 
@@ -25,7 +25,7 @@ class Listed:
         self.by_range = defaultdict[str, list[str]](list)
         chance, splitter = random.Random(seed), RangeSplitter(prefix, ALL_NAMES)  # noqa: S311 - no secret
         while True:
-            at_once = []
+            at_once: list[tuple[ListedRange, tuple[Sequence[str], str]]] = []
             while len(at_once) < AT_ONCE and (chosen := splitter.next_range()):
                 at_once.append(
                     (chosen, self._page(names, chosen.asked.start, chosen.asked.end, chosen.token, page_size))
