@@ -11,7 +11,7 @@ from queue import Empty, SimpleQueue
 
 from service.bootstrap import Service
 from service.process import POLL_SECONDS, Stop
-from service.runs.bounded import submit
+from service.runs.bounded import result_of, submit
 from service.storage.addresses import ALL_NAMES, FolderLocation
 from service.storage.base import Page
 from service.storage.ranges import ListedRange, RangeSplitter
@@ -76,7 +76,7 @@ def list_in_parallel(
                 future = ended.get(timeout=POLL_SECONDS)
             except Empty:
                 continue
-            listed, range_ = future.result(), in_flight.pop(future)
+            listed, range_ = result_of(future, stop), in_flight.pop(future)
             splitter.add_page(range_, listed.names, listed.next_token)
             # Names from the end on are listed by the range that was split off meanwhile.
             own = len(listed.selected) if range_.end is None else bisect_left(listed.selected, range_.end)

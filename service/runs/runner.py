@@ -25,8 +25,8 @@ from service.errors import (
 from service.naming import Hour
 from service.outcome import Outcome, Result, StoredThumbnail
 from service.process import Stop
-from service.runs.bounded import map_bounded
-from service.runs.existing import BATCH, ExistingThumbnails, Work, missing
+from service.runs.bounded import map_bounded, read_ahead
+from service.runs.existing import BATCH, ExistingThumbnails, Work, in_batches, missing
 from service.runs.lease import Lease
 from service.runs.manifest import Manifest
 from service.runs.plan import Plan, obtain_plan, read_plan
@@ -119,7 +119,11 @@ def run_task(params: RunParameters, service: Service, start: Start, report: Repo
             )
             # A run that begins in an empty hour has nothing to look up, which saves a dry run most of its time.
             looks_up = not attempt.starts_over and (start.plan or not existing.is_empty())
-            work_items = missing(images, existing if looks_up else None, settle)
+            batches = in_batches(images)
+            if params.dry_run or looks_up:
+                # The next page is listed meanwhile. A run that makes every image has those in flight meanwhile.
+                batches = read_ahead(service.executor, batches, stop)
+            work_items = missing(batches, existing if looks_up else None, settle, service.executor)
             for work, future in _make_thumbnails(params, service, existing, work_items, report):
                 settle(_outcome_of(work.source, future))
             if manifest:

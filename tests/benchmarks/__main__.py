@@ -12,7 +12,7 @@ from functools import partial
 
 import PIL
 
-from tests.benchmarks import in_flight, memory, million, one_event, scale, startup, tasks, throughput
+from tests.benchmarks import in_flight, memory, million, one_event, planning, scale, startup, tasks, throughput
 from tests.benchmarks.figures import goals_table, of_throughput
 from tests.benchmarks.processes import Bystanders
 from tests.benchmarks.sections import Effort, Say, Section
@@ -28,6 +28,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Effort, Say], Section]]] = {
     "flight": ("Events in flight", in_flight.section),
     "memory": ("Memory of a run", memory.section),
     "scale": ("Large folders", scale.section),
+    "planning": ("What planning takes", planning.section),
     "tasks": ("Many tasks", tasks.section),
     "million": ("A million phone photos", million.section),
 }

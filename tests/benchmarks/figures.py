@@ -42,6 +42,7 @@ GOALS = {
     "growth": Goal("memory growth from 500 to 5,000 images, %", 15, 5),
     "start": Goal("process start to first 200 on /health ÷ bare FastAPI", 1.25, 1.05),
     "event": Goal("one event, warm ÷ decode + two storage calls", 1.5, 1.15),
+    "plan": Goal("seconds to plan ten million names for 50 tasks, storage at 40 ms", 90, 45),
     "in flight": Goal("events in flight held under 512 MiB without a failure", 80, 250, at_least=True),
 }
 

@@ -135,6 +135,20 @@ def test_after_the_process_was_told_to_end_nothing_is_planned() -> None:
         planned(store, pool)
 
 
+def test_a_process_that_ends_meanwhile_ends_the_plan() -> None:
+    store = folder([f"{number:05}.jpg" for number in range(1000)])
+    pool, ended = ThreadPoolExecutor(1), threading.Event()
+
+    def end(*_: object) -> None:
+        if store.calls["list"] == 40:
+            pool.shutdown(wait=False, cancel_futures=True)
+            ended.wait(0.1)  # Long enough for the next range to find the executor shut down.
+
+    store.fault = end
+    with pytest.raises(ShuttingDown):
+        planned(store, pool)
+
+
 def test_what_comes_and_goes_meanwhile_leaves_every_name_in_one_chunk(executor: ThreadPoolExecutor) -> None:
     store = folder([f"{number:05}.jpg" for number in range(2000)])
     chance, lock = random.Random(7), threading.Lock()  # noqa: S311 - no secret
