@@ -81,7 +81,8 @@ class Selection:
         """
         rest_is_default = self == Selection(self.fence, self.output_bucket, by_content=self.by_content)
         type_decides = rest_is_default and since is None and page.folder in self.fence
-        may_be_output = page.folder.bucket == self.output_bucket
+        prefix = page.folder.prefix
+        may_be_output = page.folder.bucket == self.output_bucket and (not prefix or is_output(prefix))
         return [
             name
             for resource in page.resources
