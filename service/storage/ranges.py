@@ -130,7 +130,7 @@ class RangeSplitter:
         start, last, end = (
             self._number(name[skip:length], length - skip) for name in (listed.page_start, listed.last, listed.end)
         )
-        return (end - last) / (last - start) if last > start else math.inf
+        return (end - last) // (last - start) if last > start else math.inf
 
     def _number(self, text: str, length: int) -> int:
         """Return a number whose digits are the places of characters among those that are known, or between two."""

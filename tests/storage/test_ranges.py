@@ -113,6 +113,13 @@ def test_few_pages_take_no_listing_more(pages: int) -> None:
     assert Listed([f"{number:04}" for number in range(pages * 10)], page_size=10).listings == max(1, pages)
 
 
+def test_names_with_nearly_all_that_a_name_may_have_in_common_are_listed() -> None:
+    names = [f"in/{letter}{'x' * 900}/{number:06}.jpg" for letter in "aceg" for number in range(2_000)]
+    listed = Listed(names, "in/", 8)
+    assert listed.in_order == names
+    assert listed.listings <= 1050
+
+
 def test_an_empty_page_is_no_end_if_another_follows() -> None:
     splitter = RangeSplitter("", ALL_NAMES)
     whole = splitter.next_range()
