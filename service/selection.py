@@ -4,13 +4,15 @@ Events and runs ask the same `Selection`, so none of them can loop over the serv
 storage.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from service.images.formats import format_of, media_type_of
 from service.naming import SOURCE_KEY, is_output
 from service.storage.addresses import FolderLocation, ObjectLocation
-from service.storage.base import StoredObject
+from service.storage.base import Page, StoredObject
 from service.storage.globs import Globs
 
 _GENERIC_TYPES = frozenset({"", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded"})
@@ -72,9 +74,39 @@ class Selection:
         """Return True if an object is an image that gets a thumbnail, as far as is known without reading it."""
         return self.reason_to_ignore(stored) is None and not self.leaves_out(stored, since)
 
+    def source_names(self, page: Page, since: datetime | None = None) -> list[str]:
+        """Return the names of the sources among the objects of a page, in order.
+
+        Most objects are images by their type alone, which is seen in a tenth of the time of a whole description.
+        """
+        rest_is_default = self == Selection(self.fence, self.output_bucket, by_content=self.by_content)
+        type_decides = rest_is_default and since is None and page.folder in self.fence
+        prefix = page.folder.prefix
+        may_be_output = page.folder.bucket == self.output_bucket and (not prefix or is_output(prefix))
+        return [
+            name
+            for resource in page.resources
+            if (name := resource["name"])
+            and (
+                (type_decides and _is_plain_image(resource) and not (may_be_output and is_output(name)))
+                or self.is_source(page.describe(resource), since)
+            )
+        ]
+
     def needs_sniffing(self, stored: StoredObject) -> bool:
         """Return True if the first bytes have to decide: type and name say nothing, or contradict each other."""
         return self.by_content and stored.size > 0 and _is_image(stored) is None
+
+
+def _is_plain_image(resource: Mapping[str, Any]) -> bool:
+    """Return True if the type of an object says that it is an image, and nothing else in its description matters."""
+    content_type, metadata = resource.get("contentType"), resource.get("metadata")
+    return (
+        isinstance(content_type, str)
+        and content_type.startswith("image/")
+        and (metadata is None or (isinstance(metadata, dict) and SOURCE_KEY not in metadata))
+        and not resource["name"].endswith("/")
+    )
 
 
 def _is_image(stored: StoredObject) -> bool | None:

@@ -1,13 +1,15 @@
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.naming import SOURCE_KEY
 from service.selection import Selection
 from service.storage.addresses import FolderLocation, ObjectLocation
-from service.storage.base import StoredObject
+from service.storage.base import Page, StoredObject
 from service.storage.globs import Globs
-from tests.support.memory_store import EPOCH
+from tests.support.memory_store import EPOCH, resource_of
 
 SELECTION = Selection(FolderLocation("photos", "in/"), "thumbs")
 AT_THE_ROOT = Selection(FolderLocation("photos"), "photos")
@@ -78,6 +80,52 @@ def test_by_content_the_first_bytes_decide_what_type_and_name_do_not(
     else:
         assert by_content.non_image_reason(given) == SELECTION.non_image_reason(given)
     assert not SELECTION.needs_sniffing(given)
+
+
+TYPES = ["image/jpeg", "IMAGE/PNG; q=1", "image/", "text/plain", "application/octet-stream", ""]
+HOUR = datetime(2025, 12, 3, 15, tzinfo=UTC)
+
+
+@given(
+    st.lists(
+        st.builds(
+            StoredObject,
+            st.builds(
+                ObjectLocation,
+                st.just("photos"),
+                st.sampled_from(["in/", "20251203T15Z/in/", "thumbnail-runs/"]).flatmap(
+                    lambda folder: st.sampled_from(["a.jpg", "b", "c.txt", "d/", "e/20251203T15Z/f.png"]).map(
+                        lambda name: f"{folder}{name}"
+                    )
+                ),
+            ),
+            st.just(1),
+            st.integers(0, 2),
+            st.sampled_from([HOUR, HOUR - timedelta(hours=1)]),
+            st.sampled_from(TYPES),
+            metadata=st.sampled_from([{}, {"mtime": "1"}, {SOURCE_KEY: "gs://photos/in/a.jpg"}]),
+        ),
+        unique_by=lambda found: found.location.name,
+    ),
+    st.sampled_from([None, HOUR]),
+    st.builds(
+        Selection,
+        st.sampled_from([FolderLocation("photos"), FolderLocation("photos", "in/")]),
+        st.sampled_from(["photos", "thumbs"]),
+        st.booleans(),
+        st.sampled_from([None, Globs.parse("**.jpg", "INCLUDE")]),
+        st.sampled_from([None, Globs.parse("b", "EXCLUDE")]),
+    ),
+)
+def test_the_names_of_a_page_are_those_of_its_sources(
+    objects: list[StoredObject], since: datetime | None, selection: Selection
+) -> None:
+    listed = sorted(
+        (found for found in objects if found.location in selection.fence), key=lambda found: found.location.name
+    )
+    page = Page(selection.fence, [resource_of(found) for found in listed])
+    expected = [found.location.name for found in listed if selection.is_source(found, since)]
+    assert selection.source_names(page, since) == expected
 
 
 def test_an_output_is_known_by_its_metadata_alone() -> None:

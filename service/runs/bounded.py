@@ -37,16 +37,17 @@ def map_bounded(
     try:
         for item in items:
             try:
-                calls.begin(item, _submit(executor, call, item, stop))
+                calls.begin(item, submit(executor, call, item, stop))
             except ShuttingDown as error:
                 yield item, _failed(error)
                 break
+            yield from calls.ended()
             while calls.count >= limit:
-                yield from calls.ended(stop, grace_seconds)
+                yield from calls.await_some(stop, grace_seconds)
     except Exception as error:  # noqa: BLE001 - raised again once all items in flight have ended
         failure = error
     while calls.count:
-        yield from calls.ended(stop, grace_seconds)
+        yield from calls.await_some(stop, grace_seconds)
     if failure:
         raise failure
 
@@ -68,7 +69,14 @@ class _Calls(Generic[_Item, _Made]):
         self._in_flight[future] = item
         future.add_done_callback(self._end)
 
-    def ended(self, stop: Stop, grace_seconds: float) -> Iterator[tuple[_Item, "Future[_Made]"]]:
+    def ended(self) -> Iterator[tuple[_Item, "Future[_Made]"]]:
+        """Yield the calls that have ended."""
+        while self._ended:
+            future = self._ended.popleft()
+            if future in self._in_flight:  # Else it was given up, and that was told.
+                yield self._in_flight.pop(future), future
+
+    def await_some(self, stop: Stop, grace_seconds: float) -> Iterator[tuple[_Item, "Future[_Made]"]]:
         """Yield the calls that have ended, once there are several or after a moment.
 
         Yield all others, failed, if they had their time.
@@ -76,10 +84,7 @@ class _Calls(Generic[_Item, _Made]):
         self._several_ended.clear()
         if not self._are_several():
             self._several_ended.wait(POLL_SECONDS)
-        while self._ended:
-            future = self._ended.popleft()
-            if future in self._in_flight:  # Else it was given up, and that was told.
-                yield self._in_flight.pop(future), future
+        yield from self.ended()
         if stop.is_set():
             for future in [future for future in self._in_flight if future.cancel()]:
                 del self._in_flight[future]
@@ -97,7 +102,12 @@ class _Calls(Generic[_Item, _Made]):
         return len(self._ended) >= min(self._batch, len(self._in_flight))
 
 
-def _submit(executor: Executor, call: Callable[[_Item], _Made], item: _Item, stop: Stop) -> "Future[_Made]":
+def submit(executor: Executor, call: Callable[[_Item], _Made], item: _Item, stop: Stop) -> "Future[_Made]":
+    """Call with one item on the executor.
+
+    Raises:
+        ShuttingDown: it is to stop, or the executor is shut down.
+    """
     stop.raise_if_set("the run was stopped before this image and those after it")
     try:
         # The lines of the log that an item causes say whose they are.

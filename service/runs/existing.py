@@ -5,7 +5,8 @@ Storage is asked each time, whoever made a thumbnail or took it away. No memory 
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -15,6 +16,7 @@ from service.lookup import Output, is_up_to_date
 from service.naming import SOURCE_KEY, Hour
 from service.outcome import Outcome
 from service.process import Stop
+from service.runs.ahead import map_ahead
 from service.storage.addresses import FolderLocation, NameRange, ObjectLocation
 from service.storage.base import ObjectStore, StoredObject
 
@@ -26,6 +28,8 @@ _MOST_REQUESTS = 50
 asking costs more than it saves. A source that was not asked for is made, and its write finds the thumbnail there."""
 _FEW = 12
 """Sources of one hour for which metadata gets (class B), which their threads make, cost no more than a listing."""
+_BATCHES_AHEAD = 4
+"""Batches that are looked up before their turn: so many that processors and not storage set the pace."""
 _AFTER_EXTENSIONS = "/"
 """The character after the full stop in the order of bytes: it comes after a name with any extension added."""
 
@@ -49,6 +53,15 @@ def _folder(bucket: str, hour: Hour) -> FolderLocation:
 
 
 @dataclass(frozen=True, slots=True)
+class _Found:
+    """What is there for the images of a batch."""
+
+    up_to_date: Mapping[ObjectLocation, list[StoredObject]]
+    hours: Collection[Hour]
+    """Those that were looked up. An image of another hour looks for itself, since so few of the batch are of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class ExistingThumbnails:
     """The thumbnails in the hour folder of a run, or in the hours in which its images were created."""
 
@@ -60,6 +73,25 @@ class ExistingThumbnails:
     stop: Stop
     made_since: datetime | None = None
     """Count older thumbnails as missing."""
+
+    def hour_of(self, image: StoredObject) -> Hour:
+        """Return the hour whose folder has the thumbnails of an image."""
+        return self.hour or Hour.of(image.created)
+
+    def look_up(self, batch: Sequence[StoredObject]) -> _Found:
+        """Look up the images of a batch, of each hour that has more than a few of them.
+
+        Raises:
+            ShuttingDown: the run is to stop.
+        """
+        by_hour = defaultdict[Hour, list[StoredObject]](list)
+        for image in batch:
+            by_hour[self.hour_of(image)].append(image)
+        hours = {hour for hour, images in by_hour.items() if self.hour or len(images) > _FEW}
+        up_to_date: dict[ObjectLocation, list[StoredObject]] = {}
+        for hour in hours:
+            up_to_date |= self.up_to_date(by_hour[hour], hour)
+        return _Found(up_to_date, hours)
 
     def up_to_date(self, sources: Sequence[StoredObject], hour: Hour) -> dict[ObjectLocation, list[StoredObject]]:
         """Return the sources that have all their thumbnails in an hour, of this generation and these settings.
@@ -113,32 +145,32 @@ class ExistingThumbnails:
             yield name.removesuffix(added)
 
 
+def in_batches(images: Iterable[StoredObject]) -> Iterator[list[StoredObject]]:
+    """Yield as many images at a time as are looked up at once."""
+    remaining = iter(images)
+    return iter(lambda: list(islice(remaining, BATCH)), [])
+
+
 def missing(
-    images: Iterable[StoredObject], existing: ExistingThumbnails | None, settle: Callable[[Outcome], None]
+    batches: Iterable[Sequence[StoredObject]],
+    existing: ExistingThumbnails | None,
+    settle: Callable[[Outcome], None],
+    executor: Executor,
 ) -> Iterator[Work]:
     """Yield the images whose thumbnails are not known to be up to date; settle the others as skipped.
 
     Nothing is looked up if there are no existing thumbnails. Images are listed a batch ahead, so that the total of a
-    small folder is known before its first image is made. If an hour has few images of a batch, each looks for itself.
+    small folder is known before its first image is made. A few batches are looked up ahead of their turn.
 
     Raises:
         RetryLater: storage did not say, or the run is to stop.
     """
-    remaining = iter(images)
-    while batch := list(islice(remaining, BATCH)):
-        up_to_date: dict[ObjectLocation, list[StoredObject]] = {}
-        looked_up: set[Hour] = set()
-        if existing:
-            by_hour = defaultdict[Hour, list[StoredObject]](list)
-            for image in batch:
-                by_hour[existing.hour or Hour.of(image.created)].append(image)
-            for hour, sources in by_hour.items():
-                if existing.hour or len(sources) > _FEW:
-                    up_to_date |= existing.up_to_date(sources, hour)
-                    looked_up.add(hour)
+    if existing is None:
+        yield from (Work(image) for batch in batches for image in batch)
+        return
+    for batch, found in map_ahead(executor, existing.look_up, batches, ahead=_BATCHES_AHEAD, stop=existing.stop):
         for image in batch:
-            if thumbnails := up_to_date.get(image.location):
+            if thumbnails := found.up_to_date.get(image.location):
                 settle(Outcome.skipped(image, thumbnails))
             else:
-                looks_first = existing is not None and (existing.hour or Hour.of(image.created)) not in looked_up
-                yield Work(image, looks_first)
+                yield Work(image, looks_first=existing.hour_of(image) not in found.hours)

@@ -1,19 +1,23 @@
 """The part of a listing that each task of a run has, by position and by name. Arithmetic alone, no listing."""
 
-import sys
+import zlib
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import Self
 
 from service.errors import InvalidValue
 from service.settings import MAX_TASKS
 from service.storage.addresses import NameRange
 
-_EXACT_UP_TO = 100_000
-"""So many names are all kept; of more, every second, every fourth, and so on."""
 _MOST_BYTES = 16 * 1024 * 1024
-"""Of memory, with what Python takes for each name beside it."""
-_REFERENCE_BYTES = 8
-_TOLERANCE = 1000
-"""One in so many images is what the chunks of a larger folder may differ by."""
+"""Of memory for names, compressed. If that is not enough for all of them, every second is kept, every fourth, …"""
+_BYTES_BESIDE = 150
+"""Memory that Python takes for the names of a page, beside the names themselves."""
+_SEPARATOR = "\n"
+"""No name has it (cloud.google.com/storage/docs/objects#naming)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,47 +62,97 @@ class Boundary:
     limit: str | None = None
 
 
+@dataclass(slots=True)
+class _Kept:
+    """Names that follow one another in a listing. The first is kept, and one in `every` of the others."""
+
+    count: int
+    every: int
+    packed: bytes
+    """Those that are kept."""
+
+    @classmethod
+    def of(cls, names: Sequence[str], count: int, every: int) -> Self:
+        return cls(count, every, zlib.compress(_SEPARATOR.join(names).encode(), 1))
+
+    @property
+    def names(self) -> list[str]:
+        return zlib.decompress(self.packed).decode().split(_SEPARATOR)
+
+    @property
+    def bytes(self) -> int:
+        return len(self.packed) + _BYTES_BESIDE
+
+
 class NameSample:
-    """The names of a listing, of which it keeps as many as a fixed amount of memory holds, evenly spread."""
+    """The names of a listing, of which it keeps as many as a fixed amount of memory holds, evenly spread.
+
+    Ranges of the listing may be added side by side, each in its order.
+    """
 
     def __init__(self) -> None:
         """Start with no name."""
         self.total = 0
         self._every = 1
-        self._names: list[str] = []
+        self._ranges = defaultdict[str, list[_Kept]](list)
+        """By the start of each range."""
         self._bytes = 0
 
-    def add(self, name: str) -> None:
-        """Take the next name of the listing."""
-        if self.total % self._every == 0:
-            self._names.append(name)
-            self._bytes += sys.getsizeof(name) + _REFERENCE_BYTES
-            if len(self._names) > _EXACT_UP_TO or self._bytes > _MOST_BYTES:
-                del self._names[1::2]
-                self._every *= 2
-                self._bytes = sum(map(sys.getsizeof, self._names)) + _REFERENCE_BYTES * len(self._names)
-        self.total += 1
+    def add(self, names: Sequence[str], range_start: str = "") -> None:
+        """Take the next names of a range, which no other range has."""
+        if not names:
+            return
+        self.total += len(names)
+        range_ = self._ranges[range_start]
+        if range_ and range_[-1].count + len(names) <= self._every:
+            range_[-1].count += len(names)
+            return
+        kept = _Kept.of(names[:: self._every], len(names), self._every)
+        range_.append(kept)
+        self._bytes += kept.bytes
+        while self._bytes > _MOST_BYTES and self._every < self.total:
+            self._every *= 2
+            self._ranges = defaultdict(list, {start: _thinned(kept) for start, kept in self._ranges.items()})
+            self._bytes = sum(kept.bytes for range_ in self._ranges.values() for kept in range_)
 
     def boundaries(self, count: int) -> list[Boundary]:
         """Return the boundaries between the chunks of so many tasks.
 
-        If the name at the exact position was not kept, and the next one that was is too far off, the boundary says how
-        to find it: skip so many images from the one that was kept.
+        If the name at a position was not kept, the boundary says how to find it: skip so many images from one that was.
         """
-        coarse = self._every * _TOLERANCE <= self.total // count
-        starts = (Chunk(index, count).of(self.total).start for index in range(1, count))
-        return [self._boundary(start, coarse=coarse) for start in starts]
+        kept = [kept for _, range_ in sorted(self._ranges.items()) for kept in range_]
+        starts = list(accumulate((each.count for each in kept), initial=0))
+        boundaries: list[Boundary] = []
+        place, names, first_after = -1, list[str](), list[str]()
+        for position in (Chunk(index, count).of(self.total).start for index in range(1, count)):
+            # Before the first image: the chunk begins with whatever name comes first, also one that is yet to come.
+            if position == 0:
+                boundaries.append(Boundary(0, ""))
+                continue
+            if (found := bisect_right(starts, position) - 1) != place:
+                place, names = found, kept[found].names
+                first_after = kept[found + 1].names[:1] if found + 1 < len(kept) else []
+            offset = position - starts[place]
+            nearest = min(offset // kept[place].every, len(names) - 1)
+            skip = offset - nearest * kept[place].every
+            following = [*names[nearest + 1 : nearest + 2], *first_after]
+            limit = following[0] if skip and following else None
+            boundaries.append(Boundary(position, names[nearest], skip, limit))
+        return boundaries
 
-    def _boundary(self, position: int, *, coarse: bool) -> Boundary:
-        # Before the first image: the chunk begins with whatever name comes first, also one that is yet to come.
-        if position == 0:
-            return Boundary(0, "")
-        kept, skip = divmod(position, self._every)
-        if coarse or skip == 0:
-            return Boundary(kept * self._every, self._names[kept] if kept else "")
-        return Boundary(
-            position, self._names[kept], skip, self._names[kept + 1] if kept + 1 < len(self._names) else None
-        )
+
+def _thinned(range_: Iterable[_Kept]) -> list[_Kept]:
+    """Keep every second one of the names."""
+    thinned: list[_Kept] = []
+    joins = False
+    for kept in range_:
+        names = kept.names
+        joins = len(names) == 1 and bool(thinned) and not joins
+        if joins:
+            thinned[-1].count += kept.count
+        else:
+            thinned.append(_Kept.of(names[::2], kept.count, kept.every * 2))
+    return thinned
 
 
 def range_between(boundaries: tuple[str, ...], index: int) -> NameRange:

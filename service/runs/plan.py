@@ -4,7 +4,7 @@ The tasks of a run agree on one plan, an object that is created if absent and ne
 makes it, and the others wait.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import groupby, islice, pairwise
 from typing import Self
@@ -18,12 +18,13 @@ from service.naming import CREATED, RUN, Hour
 from service.process import Stop
 from service.runs.bounded import map_bounded
 from service.runs.lease import Lease, create, tries
+from service.runs.parallel_listing import list_in_parallel
 from service.runs.partition import Boundary, Chunk, NameSample, range_between
 from service.runs.record import MAX_RECORD_BYTES, UNREADABLE, Count, Record, problem_of
 from service.runs.request import RunParameters
 from service.settings import MAX_TASKS
 from service.storage.addresses import NameRange
-from service.storage.base import ObjectStore, StoredObject, refused
+from service.storage.base import ObjectStore, Page, StoredObject, refused
 
 PLAN_NAME = "plan.json"
 """More than 10,000 boundaries of the longest names that storage allows have."""
@@ -150,11 +151,11 @@ def load_plan(store: ObjectStore, stored: StoredObject, run_id: str) -> Plan:
 
 
 def obtain_plan(
-    params: RunParameters, service: Service, lease: Lease | None, objects: Iterable[StoredObject] | None, stop: Stop
+    params: RunParameters, service: Service, lease: Lease | None, first_page: Page | None, stop: Stop
 ) -> Plan:
     """Make the plan of a run that had none, or wait for the task that makes it.
 
-    A run of many tasks has a lease. `objects` lists the whole folder; None if another task holds the lease.
+    A run of many tasks has a lease. `first_page` is that of the folder; None if another task holds the lease.
 
     Raises:
         ShuttingDown: the run is to stop.
@@ -163,29 +164,33 @@ def obtain_plan(
     if params.chunk.count == 1:
         plan = Plan.of(params)
     else:
-        if objects is None and lease:
-            if plan_of_another := _wait(params, service, lease, stop):
-                return plan_of_another
-            objects = service.store.list_objects(params.folder)
-        plan = split(params, service, objects or (), lease, stop)
+        if first_page is None and lease and (plan_of_another := _wait(params, service, lease, stop)):
+            return plan_of_another
+        plan = split(params, service, first_page, lease, stop)
     return plan if params.dry_run else _agree(plan, params, service, stop)
 
 
-def split(
-    params: RunParameters, service: Service, objects: Iterable[StoredObject], lease: Lease | None, stop: Stop
-) -> Plan:
+def split(params: RunParameters, service: Service, first_page: Page | None, lease: Lease | None, stop: Stop) -> Plan:
     """Split the folder into chunks; write nothing but the renewals of the lease.
+
+    The folder is listed from its first page on, which may have been listed already.
 
     Raises:
         ShuttingDown: the run is to stop.
     """
-    sample = NameSample()
-    for stored in objects:
-        stop.raise_if_set("the run was stopped while it was planned")
+
+    def source_names(page: Page) -> list[str]:
+        return service.selection.source_names(page, params.since)
+
+    def keep_lease() -> None:
         if lease:
             lease.renew()
-        if service.selection.is_source(stored, params.since):
-            sample.add(stored.location.name)
+
+    sample = NameSample()
+    for range_start, names in list_in_parallel(
+        params.folder, first_page, source_names, service, stop, keep_alive=keep_lease
+    ):
+        sample.add(names, range_start)
     boundaries = _exact(sample.boundaries(params.chunk.count), params, service, lease, stop)
     return Plan.of(params, sample.total, boundaries)
 

@@ -26,8 +26,9 @@ from service.errors import (
 from service.naming import Hour
 from service.outcome import Outcome, Result, StoredThumbnail
 from service.process import Stop
+from service.runs.ahead import read_ahead
 from service.runs.bounded import map_bounded
-from service.runs.existing import BATCH, ExistingThumbnails, Work, hour_is_empty, missing
+from service.runs.existing import BATCH, ExistingThumbnails, Work, hour_is_empty, in_batches, missing
 from service.runs.lease import Lease
 from service.runs.manifest import Manifest
 from service.runs.overlap import begin
@@ -37,7 +38,7 @@ from service.runs.reporter import Reporter, previous_report
 from service.runs.request import RunParameters
 from service.runs.task_report import Attempt, TaskReport
 from service.storage.addresses import ALL_NAMES, NameRange, ObjectLocation
-from service.storage.base import StoredObject
+from service.storage.base import Page, StoredObject
 
 log = structlog.get_logger()
 
@@ -52,7 +53,9 @@ class Start:
     lease: Lease | None = None
     """Of a run of many tasks that has no plan yet."""
     objects: Iterator[StoredObject] | None = None
-    """A listing that has begun: of the task's range, or of the folder if there is no plan; None without the lease."""
+    """The listing of the task's range, which has begun; None if the plan has to say first which range that is."""
+    first_page: Page | None = None
+    """Of the folder, if this task is to make the plan of many."""
 
 
 def preflight(params: RunParameters, service: Service, report: Report) -> Start | None:
@@ -83,6 +86,8 @@ def preflight(params: RunParameters, service: Service, report: Report) -> Start 
         _end_early(report, error)
         return None
     try:
+        if plan is None and params.chunk.count > 1:
+            return Start(lease=lease, first_page=service.store.list_page(params.folder))
         objects = (listing or open_listing)()
     except BucketNotFound:
         raise
@@ -118,7 +123,11 @@ def run_task(params: RunParameters, service: Service, start: Start, report: Repo
             existing = ExistingThumbnails(
                 service.store, service.thumbnailer.outputs, plan.hour, stop, attempt.overwrite_before
             )
-            work_items = missing(images, existing if looks_up else None, settle)
+            batches = in_batches(images)
+            if params.dry_run or looks_up:
+                # The next page is listed meanwhile. A run that makes every image has those in flight meanwhile.
+                batches = read_ahead(service.executor, batches, stop)
+            work_items = missing(batches, existing if looks_up else None, settle, service.executor)
             for work, future in _make_thumbnails(params, service, existing, work_items, report):
                 settle(_outcome_of(work.source, future))
             if manifest:
@@ -187,7 +196,7 @@ def _agree_and_look(
     is_empty = partial(hour_is_empty, service.store, service.settings.destination_bucket)
     looks_early = params.chunk.count == 1 and not attempt.starts_over
     is_ours_empty = begin(service.executor, partial(is_empty, params.hour)) if looks_early else None
-    plan = obtain_plan(params, service, start.lease, start.objects, stop)
+    plan = obtain_plan(params, service, start.lease, start.first_page, stop)
     if attempt.starts_over:
         return plan, False
     # Another call may have planned the same run meanwhile, for another hour.
@@ -196,7 +205,7 @@ def _agree_and_look(
 
 def _objects_of_chunk(params: RunParameters, service: Service, start: Start, plan: Plan) -> Iterator[StoredObject]:
     """List the task's range of names, or go on with the listing that has begun if it is that range."""
-    if start.objects and (start.plan or params.chunk.count == 1):
+    if start.objects:
         return start.objects
     return _list_range(params, service, plan.names(params.chunk))
 

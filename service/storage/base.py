@@ -3,7 +3,7 @@
 Knows nothing of how storage is reached; `cloud.py` implements it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol, Self
@@ -54,6 +54,28 @@ class StoredObject:
 
 
 @dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a listing."""
+
+    folder: FolderLocation
+    resources: Sequence[Mapping[str, Any]]
+    """Each has a name. They are in the order of the names' UTF-8 bytes."""
+    next_token: str = ""
+    """Of the next page; empty if there is none."""
+
+    def describe(self, resource: Mapping[str, Any]) -> StoredObject:
+        """Return the object that one of the resources describes.
+
+        Raises:
+            StorageUnavailable: a field is missing or malformed.
+        """
+        try:
+            return StoredObject.from_resource(self.folder.bucket, resource)
+        except (KeyError, TypeError, ValueError) as error:
+            raise StorageUnavailable(f"cannot list {self.folder}: storage's answer is malformed: {error!r}") from error
+
+
+@dataclass(frozen=True, slots=True)
 class Folders:
     """Folders directly inside a folder."""
 
@@ -101,6 +123,9 @@ class ObjectStore(Protocol):
         Makes one request per 1,000 objects, each when its first object is needed. Full names are in the range and match
         the glob, in which a `*` does not match a slash.
         """
+
+    def list_page(self, folder: FolderLocation, names: NameRange = ALL_NAMES, token: str = "") -> Page:
+        """Return the page of `list_objects` that a token names; the first one if it is empty. Makes one request."""
 
     def find_objects(self, bucket: str, names: NameRange, *, glob: str, requests: int) -> FoundObjects:
         """Return the objects that `list_objects` yields, as far as so many requests reach."""

@@ -5,18 +5,17 @@ Sets what an image costs: `read` and `write` are one request each, `list_objects
 
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 import google.auth.exceptions
 import google_crc32c
 import requests
 import urllib3
 from google.api_core import exceptions as api
-from google.api_core.page_iterator import HTTPIterator, Page
 from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 from requests.adapters import HTTPAdapter
@@ -33,7 +32,7 @@ from service.errors import (
     StorageUnavailable,
 )
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
-from service.storage.base import RESOURCE_FIELDS, Folders, FoundObjects, StoredObject, Upload
+from service.storage.base import RESOURCE_FIELDS, Folders, FoundObjects, Page, StoredObject, Upload
 from service.storage.media import MediaClient, error_message
 
 _TIMEOUT = (5, 15)
@@ -95,39 +94,54 @@ class CloudStore:
     ) -> Iterator[StoredObject]:
         """See `ObjectStore`."""
         with _errors_translated("list", folder):
-            listing = self._listing(folder, names, fields=_LISTED_FIELDS, match_glob=glob)
-            for page in listing.pages:
+            for page in self._pages(folder, names, fields=_LISTED_FIELDS, matchGlob=glob):
                 yield from _objects(folder.bucket, page, glob)
+
+    def list_page(self, folder: FolderLocation, names: NameRange = ALL_NAMES, token: str = "") -> Page:
+        """See `ObjectStore`."""
+        with _errors_translated("list", folder):
+            page = self._page(folder, names, token, fields=_LISTED_FIELDS)
+            resources = page.get("items", ())
+            if not all(isinstance(resource["name"], str) for resource in resources):
+                raise TypeError("an object has a name that is no text")
+            return Page(folder, resources, str(page.get("nextPageToken", "")))
 
     def find_objects(self, bucket: str, names: NameRange, *, glob: str, requests: int) -> FoundObjects:
         """See `ObjectStore`."""
         folder = FolderLocation(bucket)
         with _errors_translated("list", folder):
-            listing = self._listing(folder, names, fields=_LISTED_FIELDS, match_glob=glob)
-            objects = [stored for page in islice(listing.pages, requests) for stored in _objects(bucket, page, glob)]
-            return FoundObjects(tuple(objects), complete=listing.next_page_token is None)
+            pages = list(islice(self._pages(folder, names, fields=_LISTED_FIELDS, matchGlob=glob), requests))
+            objects = [stored for page in pages for stored in _objects(bucket, page, glob)]
+            return FoundObjects(tuple(objects), complete=_is_last(pages))
 
     def list_folders(self, folder: FolderLocation, names: NameRange, *, requests: int) -> Folders:
         """See `ObjectStore`."""
         with _errors_translated("list", folder):
-            listing = self._listing(folder, names, fields="prefixes,nextPageToken", delimiter="/")
-            prefixes = set[str]()
-            for page in islice(listing.pages, requests):
-                prefixes.update(page.raw_page.get("prefixes", ()))
-            return Folders(tuple(sorted(prefixes)), complete=listing.next_page_token is None)
+            pages = list(islice(self._pages(folder, names, fields="prefixes,nextPageToken", delimiter="/"), requests))
+            prefixes = {prefix for page in pages for prefix in page.get("prefixes", ())}
+            return Folders(tuple(sorted(prefixes)), complete=_is_last(pages))
 
-    def _listing(self, folder: FolderLocation, names: NameRange, **options: str | None) -> HTTPIterator:
-        listing: HTTPIterator = self._client.list_blobs(
-            folder.bucket,
-            prefix=folder.prefix or None,
-            start_offset=names.start or None,
-            end_offset=names.end,
-            page_size=_PAGE_SIZE,
-            timeout=_TIMEOUT,
-            retry=_RETRY,
+    def _pages(self, folder: FolderLocation, names: NameRange, **options: str | None) -> Iterator[Mapping[str, Any]]:
+        token = ""
+        while True:
+            page = self._page(folder, names, token, **options)
+            yield page
+            token = page.get("nextPageToken", "")
+            if not token:
+                return
+
+    def _page(self, folder: FolderLocation, names: NameRange, token: str, **options: str | None) -> Mapping[str, Any]:
+        query = {
+            "prefix": folder.prefix or None,
+            "startOffset": names.start or None,
+            "endOffset": names.end,
+            "pageToken": token or None,
+            "maxResults": _PAGE_SIZE,
+            "projection": "noAcl",
+            "prettyPrint": "false",
             **options,
-        )
-        return listing
+        }
+        return self._media.list_page(folder.bucket, {key: value for key, value in query.items() if value is not None})
 
     def stat(self, location: ObjectLocation, generation: int | None = None) -> StoredObject:
         """See `ObjectStore`."""
@@ -220,12 +234,15 @@ class _CloudUpload:
             self._media.continue_upload(self._session, data, self._sent, checksum=checksum)
 
 
-def _objects(bucket: str, page: Page, glob: str | None) -> Iterator[StoredObject]:
-    # The client's own object for each resource takes several times as long.
-    for resource in page.raw_page.get("items", ()):
+def _objects(bucket: str, page: Mapping[str, Any], glob: str | None) -> Iterator[StoredObject]:
+    for resource in page.get("items", ()):
         # Some emulators ignore globs. The slash makes the whole name match, and not its end.
         if glob is None or PurePosixPath("/", resource["name"]).match(f"/{glob}"):
             yield StoredObject.from_resource(bucket, resource)
+
+
+def _is_last(pages: Sequence[Mapping[str, Any]]) -> bool:
+    return not (pages and pages[-1].get("nextPageToken"))
 
 
 def _is_gzip(stored: StoredObject, data: bytes) -> bool:

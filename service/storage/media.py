@@ -1,4 +1,4 @@
-"""One object at a time over the JSON API of Cloud Storage, one request per call, on the storage client's connections.
+"""The JSON API of Cloud Storage, one request per call, on the storage client's connections.
 
 Uses the client's credentials, retries, checksums and connection pool. Leaves out what the client and `requests` do
 around each call, which takes several times the processor time of the transfer itself.
@@ -69,6 +69,15 @@ class MediaClient:
         self._pool = cast("urllib3.HTTPConnectionPool", pool)
         # A proxy without a tunnel needs the full URL.
         self._prefix = adapter.request_url(sample, environment["proxies"]).removesuffix("/")
+
+    def list_page(self, bucket: str, query: Mapping[str, str | int]) -> Mapping[str, Any]:
+        """Return a page of a listing, as the JSON API answers the query."""
+        path = f"/storage/v1/b/{bucket}/o?{urlencode(query)}"
+        # A page shrinks to a tenth.
+        page = json.loads(self._retry(self._request)("GET", path, {"accept-encoding": "gzip"}).data)
+        if not isinstance(page, dict):
+            raise TypeError("a page of a listing is no JSON object")
+        return page
 
     def describe(self, location: ObjectLocation, generation: int | None) -> Mapping[str, Any]:
         """Return the object resource of one generation, or of the live one if None."""
@@ -210,7 +219,7 @@ class MediaClient:
                 assert_same_host=False,  # The host differs if there is a proxy.
                 timeout=self._timeout,
                 preload_content=preload,
-                decode_content=False,
+                decode_content=preload,  # An object is read as it is stored.
             )
         except NewConnectionError as error:
             raise ConnectionError(str(error)) from error

@@ -48,6 +48,7 @@ GOALS = {
     "short 20": Goal("run of 20 web images at 40 ms, round trips less the images' own two", 9, 7),
     "short 1": Goal("run of 1 web image at 40 ms, round trips less the image's own two", 7, 5),
     "progressive": Goal("progressive JPEG of 12 megapixels, CPU ÷ reading all of it", 0.45, 0.30),
+    "plan": Goal("seconds to plan ten million names for 50 tasks, storage at 40 ms", 90, 45),
     "in flight": Goal("events in flight held under 512 MiB without a failure", 80, 250, at_least=True),
 }
 

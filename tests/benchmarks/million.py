@@ -45,7 +45,7 @@ class Basis:
     start: float
     """Seconds that a task takes which finds nothing to do."""
     listing: float
-    """Seconds for the description of an object, in a listing at one page after the other."""
+    """Seconds for an object while a run is planned."""
     seconds: float
     """An image, of a task with one processor."""
     cpu_seconds: float

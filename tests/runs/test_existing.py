@@ -1,3 +1,4 @@
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -10,8 +11,9 @@ from service.errors import ShuttingDown
 from service.images.spec import ThumbnailSpec
 from service.lookup import Output
 from service.naming import Hour, Layout, OutputFolder
+from service.outcome import Outcome
 from service.process import Stop
-from service.runs.existing import BATCH, ExistingThumbnails
+from service.runs.existing import BATCH, ExistingThumbnails, in_batches, missing
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
 from service.storage.base import StoredObject
 from tests.support.assembly import finished, make_task
@@ -154,3 +156,27 @@ def test_a_copy_of_a_thumbnail_has_no_image_read_again(executor: ThreadPoolExecu
     store.calls.clear()
     assert finished(make_task(store, executor, thumbnail_sizes=sizes)).skipped == 3
     assert store.calls["read"] == store.calls["write"] == 0
+
+
+def test_batches_are_looked_up_at_once_and_settled_in_their_order(
+    executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.runs.existing.BATCH", 10)
+    store = MemoryStore("photos")
+    sources = [source(f"{number:03}.jpg") for number in range(40)]
+    for each in sources:
+        make(store, each)
+    two_at_once, first, settled = threading.Event(), threading.Event(), list[Outcome]()
+
+    def wait_for_another(*_: object) -> None:
+        if first.is_set():
+            two_at_once.set()
+        else:
+            first.set()
+            two_at_once.wait(20)
+
+    store.fault = wait_for_another
+    existing = ExistingThumbnails(store, outputs(), HOUR, Stop())
+    assert list(missing(in_batches(sources), existing, settled.append, executor)) == []
+    assert two_at_once.is_set()
+    assert [outcome.source for outcome in settled] == [each.location for each in sources]

@@ -1,9 +1,9 @@
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, tzinfo
-from itertools import count, pairwise
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,12 +15,13 @@ from service.errors import InvalidValue, PermissionMissing, ServiceError, Shutti
 from service.process import Stop
 from service.runs.lease import HOLDER_KEY, Lease
 from service.runs.partition import NameSample, range_between
-from service.runs.plan import Plan, obtain_plan, read_plan, split
+from service.runs.plan import Plan, obtain_plan, read_plan
 from service.runs.request import RunParameters, RunRequest
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange
-from service.storage.base import StoredObject
+from service.storage.base import Page
 from tests.support.assembly import HOUR, StopWhen, make_service
 from tests.support.memory_store import MemoryStore, create_only
+from tests.support.waiting import until as wait_until
 
 FENCE = FolderLocation("photos", "in/")
 PLAN = "gs://photos/thumbnail-runs/mine/plan.json"
@@ -41,6 +42,9 @@ def executor() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), min_size=1, max_size=4)
+
+
 class Planner:
     """One task that makes or waits for a plan, step by step."""
 
@@ -54,8 +58,8 @@ class Planner:
     def planned(self) -> Plan | None:
         return read_plan(self.params, self.service)
 
-    def make(self, objects: Iterable[StoredObject], should_stop: Callable[[], bool] = lambda: False) -> Plan:
-        return obtain_plan(self.params, self.service, self.lease, objects, StopWhen(should_stop))
+    def make(self, first_page: Page, should_stop: Callable[[], bool] = lambda: False) -> Plan:
+        return obtain_plan(self.params, self.service, self.lease, first_page, StopWhen(should_stop))
 
     def wait(self, should_stop: Callable[[], bool] = lambda: False) -> Plan:
         return self.wait_with(StopWhen(should_stop))
@@ -91,7 +95,7 @@ class Clock(Stop):
 
 
 def make(planner: Planner, store: MemoryStore, should_stop: Callable[[], bool] = lambda: False) -> Plan:
-    return planner.make(store.list_objects(FENCE), should_stop)
+    return planner.make(store.list_page(FENCE), should_stop)
 
 
 def put_lease(store: MemoryStore, number: int, created: datetime, task: int = 0) -> None:
@@ -226,37 +230,38 @@ def test_a_planner_that_has_died_is_replaced_once_its_lease_has_run_out(
 def test_a_planner_that_is_at_work_keeps_its_lease(
     store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.runs.lease.LEASE_SECONDS", 0.4)
+    monkeypatch.setattr("service.runs.lease.LEASE_SECONDS", 1.0)
     first, second = Planner(store, executor, 0), Planner(store, executor, 1)
     assert first.lease.acquire()
     assert not second.lease.acquire()
-    renewed = threading.Event()
+    store.page_size = 5
+    first_page = store.list_page(FENCE)
 
-    def slowly() -> Iterator[StoredObject]:
-        for number in count():
-            yield store.held(f"gs://photos/in/{number % 10}.jpg").described
-            if len(store.names("photos", LEASES)) >= 5:
-                renewed.set()
-                return
+    def wait_for_renewals(kind: str, _: object) -> None:
+        if kind == "list":
+            wait_until(lambda: len(store.names("photos", LEASES)) >= 5)
 
+    store.fault = wait_for_renewals
     with ThreadPoolExecutor(1) as other:
         waiting = other.submit(second.wait)
-        plan = first.make(slowly())
-        assert renewed.is_set()
+        plan = first.make(first_page)
         assert waiting.result(20) == plan
+    assert len(store.names("photos", LEASES)) >= 5
 
 
 def test_what_is_no_image_keeps_the_lease_too_and_can_be_stopped_at(
     store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.runs.lease.LEASE_SECONDS", 0.0)
-    text = store.put("gs://photos/in/notes.txt", b"text", "text/plain")
+    for number in range(5):
+        store.put(f"gs://photos/in/notes-{number}.txt", b"text", "text/plain")
+    store.page_size = 1
     mine = Planner(store, executor)
     assert mine.lease.acquire()
-    split(mine.params, mine.service, [text] * 5, mine.lease, Stop())
-    assert len(store.names("photos", LEASES)) >= 6
+    make(mine, store)
+    assert len(store.names("photos", LEASES)) >= 16
     with pytest.raises(ShuttingDown):
-        split(mine.params, mine.service, [text], mine.lease, StopWhen(lambda: True))
+        make(mine, store, lambda: True)
 
 
 def test_a_lease_whose_answer_was_lost_is_still_ours(store: MemoryStore, executor: ThreadPoolExecutor) -> None:
@@ -346,7 +351,8 @@ def test_a_task_that_waits_for_ten_minutes_asks_every_five_seconds_and_for_the_l
 def test_to_plan_takes_no_right_but_to_create(
     store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.runs.lease.LEASE_SECONDS", 0.0)  # Each image has the lease renewed.
+    monkeypatch.setattr("service.runs.lease.LEASE_SECONDS", 0.0)  # Each page has the lease renewed.
+    store.page_size = 1
     store.fault = create_only(store)
     first, second = Planner(store, executor), Planner(store, executor, 1)
     assert first.lease.acquire()
@@ -372,14 +378,14 @@ def test_waiting_for_a_plan_ends_when_it_is_told_to(store: MemoryStore, executor
 def test_boundaries_are_looked_up_where_not_every_name_was_kept(
     store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.runs.partition._EXACT_UP_TO", 3)
+    monkeypatch.setattr("service.runs.partition._MOST_BYTES", 200)
     assert make(Planner(store, executor), store).boundaries == ("in/2.jpg", "in/5.jpg", "in/7.jpg")
 
 
 def test_what_is_deleted_while_boundaries_are_looked_up_leaves_them_in_order(
     store: MemoryStore, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.runs.partition._EXACT_UP_TO", 3)
+    monkeypatch.setattr("service.runs.partition._MOST_BYTES", 200)
 
     def delete(kind: str, _: object) -> ServiceError | None:
         if kind == "list" and store.calls["list"] == 2:
@@ -393,12 +399,11 @@ def test_what_is_deleted_while_boundaries_are_looked_up_leaves_them_in_order(
     assert list(boundaries) == sorted(boundaries)
 
 
-@given(names=st.sets(st.text(min_size=1, max_size=4)), tasks=st.integers(1, 9), probes=st.lists(st.text(max_size=4)))
+@given(names=st.sets(NAMES), tasks=st.integers(1, 9), probes=st.lists(st.text(max_size=4)))
 def test_every_possible_name_is_in_exactly_one_chunk(names: set[str], tasks: int, probes: list[str]) -> None:
     sample = NameSample()
     ordered = sorted(names)
-    for name in ordered:
-        sample.add(name)
+    sample.add(ordered)
     boundaries = tuple(boundary.name for boundary in sample.boundaries(tasks))
     ranges = [range_between(boundaries, index) for index in range(tasks)]
     for name in {*names, *probes}:

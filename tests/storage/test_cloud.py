@@ -393,6 +393,25 @@ def test_listings_come_in_pages(cloud: CloudStore, proxy: Proxy, bucket: str, mo
     assert proxy.requests["list"] == 3
 
 
+def test_a_listing_is_read_page_by_page_with_tokens(
+    store: ObjectStore, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.storage.cloud._PAGE_SIZE", 3)
+    if isinstance(store, MemoryStore):
+        store.page_size = 3
+    written = [write(store, bucket, f"in/{index}") for index in range(7)]
+    folder, names = FolderLocation(bucket, "in/"), NameRange("in/1", "in/6")
+    first = store.list_page(folder, names)
+    assert first.next_token
+    second = store.list_page(folder, names, first.next_token)
+    assert not second.next_token
+    described = [page.describe(resource) for page in (first, second) for resource in page.resources]
+    assert [found.location for found in described] == [found.location for found in written[1:6]]
+    assert described == list(store.list_objects(folder, names))
+    with pytest.raises(BucketNotFound):
+        store.list_page(FolderLocation("no-such-bucket-here"))
+
+
 @pytest.mark.usefixtures("quick_retries")
 @pytest.mark.parametrize("fault", [None, 503])
 def test_as_many_threads_as_connections_share_them_through_thick_and_thin(

@@ -1,11 +1,13 @@
 """What the client of media does by itself; `test_cloud.py` has the rest, over the proxy."""
 
+import gzip
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
+from urllib.parse import parse_qs, urlsplit
 
 import google.auth.credentials
 import google.auth.transport
@@ -18,8 +20,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import ProtocolError
 
 from service.errors import NameTaken, ObjectNotFound, ServiceError, StorageUnavailable
-from service.storage.addresses import ALL_NAMES, FolderLocation, ObjectLocation
-from service.storage.base import StoredObject
+from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
+from service.storage.base import RESOURCE_FIELDS, Page, StoredObject
 from service.storage.cloud import CloudStore
 from service.storage.media import MediaClient
 from tests.support.http_server import listening
@@ -381,6 +383,50 @@ def test_a_listing_that_is_none_is_no_answer(monkeypatch: pytest.MonkeyPatch, bo
         pytest.raises(StorageUnavailable, match=r"cannot list gs://photos/"),
     ):
         list(store.list_objects(FolderLocation("photos")))
+
+
+@pytest.mark.parametrize(
+    "body", [b"[]", b"7", b"<html>", b'{"items": 7}', b'{"items": ["a"]}', b'{"items": [{"name": 7}]}']
+)
+def test_a_page_that_is_none_is_no_answer(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
+    with (
+        storage(monkeypatch, (200, {}, body)) as (_, store),
+        pytest.raises(StorageUnavailable, match=r"cannot list gs://photos/"),
+    ):
+        store.list_page(FolderLocation("photos"))
+
+
+def test_a_resource_on_a_page_that_describes_no_object_is_no_answer() -> None:
+    page = Page(FolderLocation("photos"), [RESOURCE | {"timeCreated": "soon"}])
+    with pytest.raises(StorageUnavailable, match=r"cannot list gs://photos/: storage's answer is malformed"):
+        page.describe(page.resources[0])
+
+
+def test_a_page_may_be_sent_compressed(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = gzip.compress(json.dumps({"items": [RESOURCE], "nextPageToken": "more"}).encode())
+    with storage(monkeypatch, (200, {"content-encoding": "gzip"}, page)) as (server, store):
+        listed = store.list_page(FolderLocation("photos", "in/"), NameRange("in/a", "in/b"), "token")
+        assert (listed.resources, listed.next_token) == ([RESOURCE], "more")
+        ((path, headers),) = server.asked
+    assert headers["accept-encoding"] == "gzip"
+    assert parse_qs(urlsplit(path).query) == {
+        "prefix": ["in/"],
+        "startOffset": ["in/a"],
+        "endOffset": ["in/b"],
+        "pageToken": ["token"],
+        "maxResults": ["1000"],
+        "projection": ["noAcl"],
+        "prettyPrint": ["false"],
+        "fields": [f"items({RESOURCE_FIELDS}),nextPageToken"],
+    }
+
+
+def test_a_page_that_is_compressed_wrongly_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        storage(monkeypatch, *[(200, {"content-encoding": "gzip"}, b"{}")] * 50) as (_, store),
+        pytest.raises(StorageUnavailable, match=r"cannot list gs://photos/"),
+    ):
+        store.list_page(FolderLocation("photos"))
 
 
 def test_an_upload_that_storage_has_forgotten_says_nothing_of_the_bucket(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,14 +4,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from itertools import count, islice
 from pathlib import PurePosixPath
 from threading import RLock
+from typing import Any
 
 from service.errors import BucketNotFound, NameTaken, ObjectNotFound, PermissionMissing, ServiceError, SourceTooLarge
 from service.naming import BOOKKEEPING_FOLDER
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
-from service.storage.base import UPLOAD_UNIT, Folders, FoundObjects, StoredObject
+from service.storage.base import UPLOAD_UNIT, Folders, FoundObjects, Page, StoredObject
 
 EPOCH = datetime(2025, 12, 3, 15, 0, tzinfo=UTC)
 
@@ -28,6 +29,20 @@ class Held:
     cache_control: str | None
 
 
+def resource_of(stored: StoredObject) -> dict[str, Any]:
+    """Describe an object as the JSON API does."""
+    fields = {
+        "name": stored.location.name,
+        "generation": str(stored.generation),
+        "size": str(stored.size),
+        "timeCreated": stored.created.isoformat(),
+        "contentType": stored.content_type,
+        "contentEncoding": stored.content_encoding,
+        "metadata": dict(stored.metadata),
+    }
+    return {key: value for key, value in fields.items() if value}
+
+
 class MemoryStore:
     """`ObjectStore` in a dict. Counts its calls by kind, those for plans and reports apart, and can be told to fail."""
 
@@ -37,6 +52,8 @@ class MemoryStore:
         self._generations = count(1)
         self.calls: Counter[str] = Counter()
         self.fault: Fault = lambda *_: None
+        self.page_size = 1000
+        """Objects on each page that `list_page` returns."""
 
     def _called(self, kind: str, location: ObjectLocation | FolderLocation) -> None:
         if (location.prefix if isinstance(location, FolderLocation) else location.name).startswith(BOOKKEEPING_FOLDER):
@@ -98,6 +115,14 @@ class MemoryStore:
                 continue
             if glob is None or PurePosixPath("/", name).match(f"/{glob}"):
                 yield held.described
+
+    def list_page(self, folder: FolderLocation, names: NameRange = ALL_NAMES, token: str = "") -> Page:
+        # The token is the name at which the page begins.
+        listed = self.list_objects(folder, NameRange(max(names.start, token), names.end))
+        page = list(islice(listed, self.page_size + 1))
+        rest = page[self.page_size :]
+        resources = [resource_of(stored) for stored in page[: self.page_size]]
+        return Page(folder, resources, rest[0].location.name if rest else "")
 
     def find_objects(self, bucket: str, names: NameRange, *, glob: str, requests: int) -> FoundObjects:
         found = list(self.list_objects(FolderLocation(bucket), names, glob=glob))

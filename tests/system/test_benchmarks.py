@@ -19,6 +19,7 @@ SECTIONS = (
     "Events in flight",
     "Memory of a run",
     "Large folders",
+    "What planning takes",
     "Many tasks",
     "A million phone photos",
     "Progressive JPEG",
