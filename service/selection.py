@@ -11,6 +11,7 @@ from service.images.formats import format_of, media_type_of
 from service.naming import SOURCE_KEY, is_output
 from service.storage.addresses import FolderLocation, ObjectLocation
 from service.storage.base import StoredObject
+from service.storage.classes import StorageClass
 from service.storage.globs import Globs
 
 _GENERIC_TYPES = frozenset({"", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded"})
@@ -27,6 +28,8 @@ class Selection:
     """True if the first bytes decide when neither the content type nor the name does."""
     include: Globs | None = None
     exclude: Globs | None = None
+    storage_classes: tuple[StorageClass, ...] = ()
+    """None means all."""
 
     def name_exclusion_reason(self, location: ObjectLocation) -> str | None:
         """Return why an object cannot be a source, from its address alone; None if it can."""
@@ -64,9 +67,18 @@ class Selection:
             return "a glob of EXCLUDE matches its name"
         return None
 
+    def class_reason(self, stored: StoredObject) -> str | None:
+        """Return why STORAGE_CLASSES leaves an object out; None if it does not."""
+        storage_class = stored.storage_class or StorageClass.STANDARD
+        if not self.storage_classes or storage_class in self.storage_classes:
+            return None
+        return f"its storage class is {storage_class}, and STORAGE_CLASSES is {','.join(self.storage_classes)}"
+
     def leaves_out(self, stored: StoredObject, since: datetime | None) -> bool:
-        """Return True if an image is not asked for: created before `since`, or left out by INCLUDE or EXCLUDE."""
-        return (since is not None and stored.created < since) or self.filter_reason(stored.location) is not None
+        """Return True if an image is not asked for: older than `since`, of another class, or left out by a glob."""
+        if since is not None and stored.created < since:
+            return True
+        return self.class_reason(stored) is not None or self.filter_reason(stored.location) is not None
 
     def is_source(self, stored: StoredObject, since: datetime | None = None) -> bool:
         """Return True if an object is an image that gets a thumbnail, as far as is known without reading it."""

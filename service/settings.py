@@ -28,6 +28,7 @@ from service.images.spec import Box, OutputFormat, ThumbnailSpec
 from service.memory import count_processors, count_workers, decoding_budget, memory_limit
 from service.naming import RUN, Hour, Layout, is_output, parse_timestamp
 from service.storage.addresses import FolderLocation, check_bucket_name
+from service.storage.classes import StorageClass
 from service.storage.globs import Globs
 
 _MAX_IN_FLIGHT = 48
@@ -37,20 +38,55 @@ MAX_TASKS = 10_000
 """Of one execution (cloud.google.com/run/quotas)."""
 
 
-class Prices(BaseModel):
-    """Google's prices in US dollars: list prices of November 2026 for us-central1 and Standard storage.
+_CLASSES = ",".join(StorageClass)
+_Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-    From cloud.google.com/storage/pricing and cloud.google.com/run/pricing, which are what counts.
+
+class Prices(BaseModel):
+    """Google's prices in US dollars: list prices for us-central1, of buckets in one region, as of November 2026.
+
+    From cloud.google.com/storage/pricing and cloud.google.com/run/pricing, which are what counts. In a dual-region or
+    multi-region, operations of class A cost twice as much.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    class_a_per_10000: float = Field(0.05, ge=0, description="Listing and writing.")
-    class_b_per_10000: float = Field(0.004, ge=0, description="Reading.")
-    vcpu_second: float = Field(0.000018, ge=0, description="Of a job; a service billed by requests asks 0.000024.")
-    gib_second: float = Field(0.000002, ge=0, description="Of a job; a service billed by requests asks 0.0000025.")
-    gib_per_task: float = Field(0.5, ge=0, description="Memory of one task.")
-    vcpu_per_task: float = Field(1, gt=0, description="Processors of one task.")
+    class_a_per_10000: _Price = Field(0.05, description="Listing, and writing to Standard storage.")
+    class_b_per_10000: _Price = Field(0.004, description="Reading from Standard storage.")
+    nearline_class_a_per_10000: _Price = Field(0.1, description="Writing to Nearline storage.")
+    nearline_class_b_per_10000: _Price = Field(0.01, description="Reading from it.")
+    nearline_retrieval_gib: _Price = Field(0.01, description="A gibibyte that is read from it.")
+    coldline_class_a_per_10000: _Price = Field(0.2, description="Writing to Coldline storage.")
+    coldline_class_b_per_10000: _Price = Field(0.1, description="Reading from it.")
+    coldline_retrieval_gib: _Price = Field(0.02, description="A gibibyte that is read from it.")
+    archive_class_a_per_10000: _Price = Field(0.5, description="Writing to Archive storage.")
+    archive_class_b_per_10000: _Price = Field(0.5, description="Reading from it.")
+    archive_retrieval_gib: _Price = Field(0.05, description="A gibibyte that is read from it.")
+    vcpu_second: _Price = Field(0.000018, description="Of a job; a service billed by requests asks 0.000024.")
+    gib_second: _Price = Field(0.000002, description="Of a job; a service billed by requests asks 0.0000025.")
+    gib_per_task: _Price = Field(0.5, description="Memory of one task.")
+    vcpu_per_task: float = Field(1, gt=0, allow_inf_nan=False, description="Processors of one task.")
+
+    def class_a(self, storage_class: StorageClass) -> float:
+        """Return the price of an operation of class A."""
+        return self._of(storage_class, "class_a_per_10000") / 10_000
+
+    def class_b(self, storage_class: StorageClass) -> float:
+        """Return the price of an operation of class B."""
+        return self._of(storage_class, "class_b_per_10000") / 10_000
+
+    def retrieval_gib(self, storage_class: StorageClass) -> float:
+        """Return the fee for a gibibyte that is read."""
+        return 0.0 if storage_class is StorageClass.STANDARD else self._of(storage_class, "retrieval_gib")
+
+    @property
+    def task_second(self) -> float:
+        """The price of a second of one task: its processors and its memory."""
+        return self.vcpu_per_task * self.vcpu_second + self.gib_per_task * self.gib_second
+
+    def _of(self, storage_class: StorageClass, name: str) -> float:
+        prefix = "" if storage_class is StorageClass.STANDARD else f"{storage_class.lower()}_"
+        return float(getattr(self, f"{prefix}{name}"))
 
 
 def _parse_bucket(value: str) -> str:
@@ -75,6 +111,39 @@ def _parse_prices(value: str) -> Prices:
         where = ".".join(map(str, problem["loc"])) or "it"
         known = ", ".join(Prices.model_fields)
         raise InvalidValue("PRICES", value, f"is wrong: {where}: {problem['msg']} (JSON with any of {known})") from None
+
+
+def _parse_classes(value: str) -> tuple[StorageClass, ...]:
+    names = [name.strip().upper() for name in value.split(",")]
+    for name in names:
+        if name not in StorageClass.__members__:
+            raise InvalidValue("STORAGE_CLASSES", value, f"has the class {name!r}; use some of {_CLASSES}")
+    # In one order, however they are given.
+    return tuple(each for each in StorageClass if each in names)
+
+
+def _parse_output_class(value: str) -> StorageClass:
+    if value.upper() not in StorageClass.__members__:
+        raise InvalidValue("OUTPUT_STORAGE_CLASS", value, f"is none of {_CLASSES}")
+    return StorageClass(value.upper())
+
+
+def check_dollars(value: float, field: str) -> float:
+    """Return a limit of dollars as given.
+
+    Raises:
+        InvalidValue: it is negative or no number.
+    """
+    if not (math.isfinite(value) and value >= 0):
+        raise InvalidValue(field, value, "is no number of dollars such as 5 or 0.25")
+    return value
+
+
+def _parse_max_dollars(value: str | float) -> float:
+    try:
+        return check_dollars(float(value), "MAX_RUN_DOLLARS")
+    except ValueError:
+        raise InvalidValue("MAX_RUN_DOLLARS", value, "is no number of dollars such as 5 or 0.25") from None
 
 
 def _check_emulator(value: str) -> str:
@@ -131,6 +200,9 @@ class Settings(BaseSettings):
     timestamp: Annotated[str | Hour, NoDecode, PlainValidator(partial(parse_timestamp, field="TIMESTAMP"))] = RUN
     include: Annotated[Globs | None, NoDecode, PlainValidator(partial(Globs.parse, field="INCLUDE"))] = None
     exclude: Annotated[Globs | None, NoDecode, PlainValidator(partial(Globs.parse, field="EXCLUDE"))] = None
+    storage_classes: Annotated[tuple[StorageClass, ...] | None, NoDecode, PlainValidator(_parse_classes)] = None
+    output_storage_class: Annotated[StorageClass, NoDecode, PlainValidator(_parse_output_class)] = StorageClass.STANDARD
+    max_run_dollars: Annotated[float | None, NoDecode, PlainValidator(_parse_max_dollars)] = None
     image_detection: Annotated[Literal["metadata", "content"], _Lower] = "metadata"
     concurrency: int = Field(default_factory=lambda: min(_MAX_IN_FLIGHT, 24 * count_processors()), ge=1, le=1000)
     max_source_bytes: ByteSize = Field(ByteSize(64 * 1024 * 1024), ge=1)
@@ -184,6 +256,8 @@ class Settings(BaseSettings):
         specs = ", ".join(map(str, self.specs)) + (" showing damaged" if self.damaged == "show" else "")
         filters = (("including", self.include), ("excluding", self.exclude))
         filtered = "".join(f" {word} {globs.text}" for word, globs in filters if globs)
+        if self.storage_classes:
+            filtered += f" of {','.join(self.storage_classes)}"
         return (
             f"images of {self.input_folder} by {self.image_detection}{filtered} "
             f"to gs://{self.destination_bucket} {self.output_layout}: {specs}"

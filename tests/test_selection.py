@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -6,6 +7,7 @@ from service.naming import SOURCE_KEY
 from service.selection import Selection
 from service.storage.addresses import FolderLocation, ObjectLocation
 from service.storage.base import StoredObject
+from service.storage.classes import StorageClass
 from service.storage.globs import Globs
 from tests.support.memory_store import EPOCH
 
@@ -125,3 +127,14 @@ def test_include_and_exclude_are_about_the_name_below_the_folder(
     assert selection.leaves_out(given, None) == bool(reason)
     assert selection.leaves_out(given, EPOCH + timedelta(hours=1))
     assert selection.is_source(given) == (reason is None)
+
+
+def test_an_image_of_another_storage_class_is_left_out_and_the_reason_says_so() -> None:
+    warm = replace(AT_THE_ROOT, storage_classes=(StorageClass.STANDARD, StorageClass.NEARLINE))
+    archived = replace(stored("x.jpg"), storage_class=StorageClass.ARCHIVE)
+    assert AT_THE_ROOT.is_source(archived)
+    assert warm.leaves_out(archived, None)
+    assert not warm.is_source(archived)
+    assert warm.class_reason(archived) == "its storage class is ARCHIVE, and STORAGE_CLASSES is STANDARD,NEARLINE"
+    for storage_class in (StorageClass.STANDARD, StorageClass.NEARLINE, None):
+        assert warm.is_source(replace(archived, storage_class=storage_class))

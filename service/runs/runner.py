@@ -108,7 +108,7 @@ def run_task(params: RunParameters, service: Service, start: Start, report: Repo
     with nullcontext() if params.dry_run else Reporter(report, attempt, service.store, stop):
         try:
             plan = start.plan or obtain_plan(params, service, start.lease, start.objects, stop)
-            report.plan = plan
+            report.begin_chunk(plan, was_planned=start.plan is not None)
             images = list_images(_objects_of_chunk(params, service, start, plan), plan, service, report, stop)
             existing = ExistingThumbnails(
                 service.store, service.thumbnailer.outputs, plan.hour, stop, attempt.overwrite_before
@@ -165,10 +165,10 @@ def log_summary(report: Report) -> None:
         "run ended",
         outcome=State.WHOLE if snapshot.whole else State.UNFINISHED,
         attempt=report.attempt,
-        **snapshot.model_dump(exclude={*GROWING_FIELDS}, exclude_none=True),
+        **snapshot.model_dump(mode="json", exclude={*GROWING_FIELDS}, exclude_none=True),
     )
     if snapshot.left_out and not snapshot.discovered and not report.params.since:
-        log.warning("INCLUDE and EXCLUDE leave out every image", left_out=snapshot.left_out)
+        log.warning("INCLUDE, EXCLUDE and STORAGE_CLASSES leave out every image", left_out=snapshot.left_out)
 
 
 def _objects_of_chunk(params: RunParameters, service: Service, start: Start, plan: Plan) -> Iterator[StoredObject]:

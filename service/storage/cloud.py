@@ -34,7 +34,9 @@ from service.errors import (
 )
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
 from service.storage.base import RESOURCE_FIELDS, Folders, FoundObjects, StoredObject, Upload
+from service.storage.classes import StorageClass
 from service.storage.media import MediaClient, error_message
+from service.storage.metering import Operation, count
 
 _TIMEOUT = (5, 15)
 """Seconds to connect, and seconds of silence, until one attempt times out."""
@@ -65,12 +67,13 @@ class CloudStore:
     All threads share one instance, with one client.
     """
 
-    def __init__(self, connections: int) -> None:
+    def __init__(self, connections: int, storage_class: StorageClass = StorageClass.STANDARD) -> None:
         """Find the credentials, or raise CredentialsMissing. Makes no request.
 
         `connections` is the most calls at once. The client keeps 10 by default, and would open and close one for each
-        further call.
+        further call. Everything is written in the storage class, whatever the bucket's default is.
         """
+        self._storage_class = storage_class
         # Otherwise the client requests the bucket's metadata in the background, which needs another permission.
         os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "1")
         try:
@@ -96,7 +99,7 @@ class CloudStore:
         """See `ObjectStore`."""
         with _errors_translated("list", folder):
             listing = self._listing(folder, names, fields=_LISTED_FIELDS, match_glob=glob)
-            for page in listing.pages:
+            for page in _pages(listing):
                 yield from _objects(folder.bucket, page, glob)
 
     def find_objects(self, bucket: str, names: NameRange, *, glob: str, requests: int) -> FoundObjects:
@@ -104,7 +107,7 @@ class CloudStore:
         folder = FolderLocation(bucket)
         with _errors_translated("list", folder):
             listing = self._listing(folder, names, fields=_LISTED_FIELDS, match_glob=glob)
-            objects = [stored for page in islice(listing.pages, requests) for stored in _objects(bucket, page, glob)]
+            objects = [stored for page in islice(_pages(listing), requests) for stored in _objects(bucket, page, glob)]
             return FoundObjects(tuple(objects), complete=listing.next_page_token is None)
 
     def list_folders(self, folder: FolderLocation, names: NameRange, *, requests: int) -> Folders:
@@ -112,7 +115,7 @@ class CloudStore:
         with _errors_translated("list", folder):
             listing = self._listing(folder, names, fields="prefixes,nextPageToken", delimiter="/")
             prefixes = set[str]()
-            for page in islice(listing.pages, requests):
+            for page in islice(_pages(listing), requests):
                 prefixes.update(page.raw_page.get("prefixes", ()))
             return Folders(tuple(sorted(prefixes)), complete=listing.next_page_token is None)
 
@@ -172,7 +175,12 @@ class CloudStore:
         if_generation: int | None,
     ) -> None:
         """See `ObjectStore`."""
-        resource = {"name": location.name, "contentType": content_type, "metadata": dict(metadata)}
+        resource = {
+            "name": location.name,
+            "contentType": content_type,
+            "metadata": dict(metadata),
+            "storageClass": self._storage_class,
+        }
         if cache_control is not None:
             resource["cacheControl"] = cache_control
         with _errors_translated("write", location):
@@ -188,7 +196,7 @@ class CloudStore:
 
     def open_upload(self, location: ObjectLocation, content_type: str) -> Upload:
         """See `ObjectStore`."""
-        return _CloudUpload(self._media, location, content_type)
+        return _CloudUpload(self._media, location, content_type, self._storage_class)
 
 
 class _CloudUpload:
@@ -197,13 +205,16 @@ class _CloudUpload:
     The client's own writer would finish an abandoned object when it is collected as garbage.
     """
 
-    def __init__(self, media: MediaClient, location: ObjectLocation, content_type: str) -> None:
+    def __init__(
+        self, media: MediaClient, location: ObjectLocation, content_type: str, storage_class: StorageClass
+    ) -> None:
         self._media = media
+        self._storage_class = storage_class
         self._location = location
         self._sent = 0
         self._checksum = 0
         with _errors_translated("write", location):
-            resource = {"name": location.name, "contentType": content_type}
+            resource = {"name": location.name, "contentType": content_type, "storageClass": storage_class}
             self._session = media.begin_upload(location.bucket, resource)
 
     def send(self, data: bytes) -> None:
@@ -218,6 +229,14 @@ class _CloudUpload:
         checksum = google_crc32c.extend(self._checksum, data)
         with _errors_translated("write", self._location):
             self._media.continue_upload(self._session, data, self._sent, checksum=checksum)
+        # However many requests it took, it is billed as one operation.
+        count(Operation.WRITE, self._storage_class)
+
+
+def _pages(listing: HTTPIterator) -> Iterator[Page]:
+    for page in listing.pages:
+        count(Operation.LIST)
+        yield page
 
 
 def _objects(bucket: str, page: Page, glob: str | None) -> Iterator[StoredObject]:

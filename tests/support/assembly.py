@@ -16,6 +16,7 @@ from service.runs.request import RunParameters, RunRequest
 from service.runs.runner import Start, preflight, run_task
 from service.settings import Settings
 from service.storage.base import ObjectStore
+from service.storage.metering import metered
 from service.telemetry.metrics import Door, Metrics
 from service.thumbnailer import Thumbnailer
 
@@ -83,11 +84,13 @@ class Task:
         self.start: Start | None = None
 
     def open(self) -> None:
-        self.start = preflight(self.params, self.service, self.counts)
+        with metered(self.counts.meter):
+            self.start = preflight(self.params, self.service, self.counts)
 
     def work(self, should_stop: Callable[[], bool] = lambda: False) -> None:
         if self.start:
-            run_task(self.params, self.service, self.start, self.counts, StopWhen(should_stop))
+            with metered(self.counts.meter):
+                run_task(self.params, self.service, self.start, self.counts, StopWhen(should_stop))
 
     def report(self) -> RunReport:
         return self.counts.snapshot()

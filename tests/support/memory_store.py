@@ -12,6 +12,9 @@ from service.errors import BucketNotFound, NameTaken, ObjectNotFound, Permission
 from service.naming import BOOKKEEPING_FOLDER
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
 from service.storage.base import UPLOAD_UNIT, Folders, FoundObjects, StoredObject
+from service.storage.classes import StorageClass
+from service.storage.metering import Operation
+from service.storage.metering import count as count_operation
 
 EPOCH = datetime(2025, 12, 3, 15, 0, tzinfo=UTC)
 
@@ -55,6 +58,7 @@ class MemoryStore:
         metadata: Mapping[str, str] | None = None,
         cache_control: str | None = None,
         created: datetime | None = None,
+        storage_class: StorageClass = StorageClass.STANDARD,
     ) -> StoredObject:
         """Put an object there, whatever is there; by default with a time that is the same in every test."""
         bucket, _, name = uri.removeprefix("gs://").partition("/")
@@ -67,6 +71,7 @@ class MemoryStore:
                 created or EPOCH + timedelta(seconds=generation),
                 content_type=content_type,
                 metadata=dict(metadata or {}),
+                storage_class=storage_class,
             )
             self._buckets[bucket][name] = Held(described, data, cache_control)
             return described
@@ -92,11 +97,16 @@ class MemoryStore:
         self._called("list", folder)
         if folder.bucket not in self._buckets:
             raise BucketNotFound(f"there is no bucket gs://{folder.bucket}")
+        count_operation(Operation.LIST)
+        listed = 0
         for name in sorted(self._buckets[folder.bucket], key=str.encode):
             held = self._buckets[folder.bucket].get(name)
             if not (held and name.startswith(folder.prefix) and name in names):
                 continue
             if glob is None or PurePosixPath("/", name).match(f"/{glob}"):
+                if listed and listed % 1000 == 0:
+                    count_operation(Operation.LIST)
+                listed += 1
                 yield held.described
 
     def find_objects(self, bucket: str, names: NameRange, *, glob: str, requests: int) -> FoundObjects:
@@ -120,18 +130,23 @@ class MemoryStore:
 
     def stat(self, location: ObjectLocation, generation: int | None = None) -> StoredObject:
         self._called("stat", location)
-        return self._live(location, generation).described
+        described = self._live(location, generation).described
+        count_operation(Operation.DESCRIBE, described.storage_class)
+        return described
 
     def read(self, stored: StoredObject, max_bytes: int) -> bytes:
         self._called("read", stored.location)
         data = self._live(stored.location, stored.generation).data
         if len(data) > max_bytes:
             raise SourceTooLarge(f"{stored.location} has {len(data):,} bytes, more than {max_bytes:,}")
+        count_operation(Operation.READ, stored.storage_class, len(data))
         return data
 
     def read_head(self, stored: StoredObject, size: int) -> bytes:
         self._called("head", stored.location)
-        return self._live(stored.location, stored.generation).data[:size]
+        data = self._live(stored.location, stored.generation).data[:size]
+        count_operation(Operation.READ, stored.storage_class, len(data))
+        return data
 
     def write(
         self,
@@ -151,6 +166,7 @@ class MemoryStore:
             held = bucket.get(location.name)
             if if_generation is not None and (held.described.generation if held else 0) != if_generation:
                 raise NameTaken(f"{location} holds another generation")
+            count_operation(Operation.WRITE)
             self.put(
                 str(location),
                 data,
