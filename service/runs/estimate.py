@@ -5,6 +5,7 @@ The times were measured on one processor of 2026.
 
 from collections import Counter
 from collections.abc import Mapping
+from threading import Lock
 
 from pydantic import BaseModel, Field
 
@@ -61,25 +62,32 @@ class Estimate(PlannedCost):
     )
     prices: Prices = Field(description="That it was computed with. The setting PRICES changes them.")
 
+    @property
+    def planned(self) -> PlannedCost:
+        """The cost alone."""
+        return PlannedCost(**{name: getattr(self, name) for name in PlannedCost.model_fields})
+
 
 class Images:
-    """Counts images to be made, by content type and storage class."""
+    """Counts images to be made, by content type and storage class; from any thread."""
 
     def __init__(self, sums: Mapping[tuple[str, StorageClass], tuple[int, int]] | None = None) -> None:
         """Start at numbers of images and of bytes, or at nothing."""
         self._sums = dict(sums or {})
+        self._lock = Lock()
 
     def add(self, source: StoredObject) -> None:
         """Count an image."""
         key = source.content_type, source.storage_class or StorageClass.STANDARD
-        images, size = self._sums.get(key, (0, 0))
-        self._sums[key] = images + 1, size + source.size
+        with self._lock:
+            images, size = self._sums.get(key, (0, 0))
+            self._sums[key] = images + 1, size + source.size
 
     @property
     def by_type(self) -> dict[str, OfType]:
         """The sums of each content type."""
         sums: dict[str, OfType] = {}
-        for (content_type, _), (images, size) in sorted(self._sums.items()):
+        for (content_type, _), (images, size) in sorted(self._sums.copy().items()):
             of_type = sums.setdefault(content_type, OfType())
             of_type.images += images
             of_type.bytes += size
@@ -89,14 +97,14 @@ class Images:
     def by_class(self) -> Counter[StorageClass]:
         """The number of images of each class."""
         numbers = Counter[StorageClass]()
-        for (_, storage_class), (images, _) in self._sums.items():
+        for (_, storage_class), (images, _) in self._sums.copy().items():
             numbers[storage_class] += images
         return numbers
 
     def usage(self, outputs: int, output_class: StorageClass) -> Usage:
         """Return the operations that making them takes: a read of each, and a write of each output."""
         usage = Usage()
-        for (_, storage_class), (images, size) in self._sums.items():
+        for (_, storage_class), (images, size) in self._sums.copy().items():
             usage.operations[Operation.READ, storage_class] += images
             usage.operations[Operation.WRITE, output_class] += images * outputs
             usage.bytes_read[storage_class] += size

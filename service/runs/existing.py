@@ -24,7 +24,7 @@ BATCH = 1000
 _MOST_REQUESTS = 50
 """For one batch and size. If very many folders hold the same file names, their thumbnails may lie so far apart that
 asking costs more than it saves. A source that was not asked for is made, and its write finds the thumbnail there."""
-_FEW = 12
+FEW = 12
 """Sources of one hour for which metadata gets (class B), which their threads make, cost no more than a listing."""
 _AFTER_EXTENSIONS = "/"
 """The character after the full stop in the order of bytes: it comes after a name with any extension added."""
@@ -130,7 +130,7 @@ def missing(
             for image in batch:
                 by_hour[existing.hour or Hour.of(image.created)].append(image)
             for hour, sources in by_hour.items():
-                if existing.hour or len(sources) > _FEW:
+                if existing.hour or len(sources) > FEW:
                     up_to_date |= existing.up_to_date(sources, hour)
                     looked_up.add(hour)
         for image in batch:

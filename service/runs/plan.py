@@ -4,7 +4,7 @@ The tasks of a run agree on one plan, an object that is created if absent and ne
 makes it, and the others wait.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import groupby, islice, pairwise
 from typing import Self
@@ -17,8 +17,11 @@ from service.errors import InvalidValue, NameTaken, ObjectNotFound
 from service.naming import CREATED, RUN, Hour
 from service.process import Stop
 from service.runs.bounded import map_bounded
+from service.runs.costs import PlannedCost
+from service.runs.estimate import Images, estimate, planning
 from service.runs.lease import Lease, create, tries
 from service.runs.partition import Boundary, Chunk, NameSample, range_between
+from service.runs.price import price_run
 from service.runs.record import MAX_RECORD_BYTES, UNREADABLE, Count, Record, problem_of
 from service.runs.request import RunParameters
 from service.settings import MAX_TASKS
@@ -53,6 +56,8 @@ class Plan(Record):
     """The name that each chunk but the first begins with; names that are there or not."""
     sizes: tuple[Count, ...] = ()
     """Images of each chunk when the plan was made; none for a run of one task."""
+    cost: PlannedCost | None = None
+    """What the run may cost; None for a run of one task."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -67,7 +72,13 @@ class Plan(Record):
         return self
 
     @classmethod
-    def of(cls, params: RunParameters, total: int | None = None, boundaries: Sequence[Boundary] = ()) -> Self:
+    def of(
+        cls,
+        params: RunParameters,
+        total: int | None = None,
+        boundaries: Sequence[Boundary] = (),
+        cost: PlannedCost | None = None,
+    ) -> Self:
         """Make the plan of a run whose folder has `total` images, if they were counted, split at the boundaries."""
         positions = [] if total is None else [0, *(boundary.position for boundary in boundaries), total]
         return cls(
@@ -81,6 +92,7 @@ class Plan(Record):
             total=total,
             boundaries=tuple(boundary.name for boundary in boundaries),
             sizes=tuple(after - before for before, after in pairwise(positions)),
+            cost=cost,
         )
 
     @cached_property
@@ -168,6 +180,10 @@ def obtain_plan(
                 return plan_of_another
             objects = service.store.list_objects(params.folder)
         plan = split(params, service, objects or (), lease, stop)
+        if params.limit and plan.cost and plan.cost.dollars > params.limit.dollars:
+            # It is less if thumbnails are there.
+            listed = _renewing(service.store.list_objects(params.folder), lease)
+            plan = plan.model_copy(update={"cost": price_run(params, service, stop, listed)})
     return plan if params.dry_run else _agree(plan, params, service, stop)
 
 
@@ -179,15 +195,26 @@ def split(
     Raises:
         ShuttingDown: the run is to stop.
     """
-    sample = NameSample()
-    for stored in objects:
+    sample, images, listed = NameSample(), Images(), 0
+    for stored in _renewing(objects, lease):
         stop.raise_if_set("the run was stopped while it was planned")
-        if lease:
-            lease.renew()
+        listed += 1
         if service.selection.is_source(stored, params.since):
             sample.add(stored.location.name)
-    boundaries = _exact(sample.boundaries(params.chunk.count), params, service, lease, stop)
-    return Plan.of(params, sample.total, boundaries)
+            images.add(stored)
+    tasks, settings = params.chunk.count, service.settings
+    boundaries = _exact(sample.boundaries(tasks), params, service, lease, stop)
+    asked = planning(listed, tasks, len(settings.specs))
+    cost = estimate(images, asked, settings, tasks=tasks, shared=True).planned
+    return Plan.of(params, sample.total, boundaries, cost)
+
+
+def _renewing(objects: Iterable[StoredObject], lease: Lease | None) -> Iterator[StoredObject]:
+    """Yield objects, and renew the lease meanwhile."""
+    for stored in objects:
+        if lease:
+            lease.renew()
+        yield stored
 
 
 def _agree(plan: Plan, params: RunParameters, service: Service, stop: Stop) -> Plan:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import BaseModel, Field
 
 from service.bootstrap import Service
-from service.errors import ServiceError
+from service.errors import ServiceError, TooExpensive
 from service.naming import CREATED
 from service.outcome import Outcome, Result
 from service.runs.costs import Cost, cost_of
@@ -19,7 +19,6 @@ from service.runs.estimate import Estimate, Images, estimate, pages
 from service.runs.record import Count
 from service.runs.request import RunParameters
 from service.storage.addresses import ObjectLocation
-from service.storage.base import StoredObject
 from service.storage.metering import Meter, Usage, listings
 
 if TYPE_CHECKING:
@@ -118,6 +117,11 @@ class RunReport(Counts, RunIdentity):
         """Nothing is left that a retry could mend."""
         return not self.failed and self.error is None
 
+    @property
+    def is_too_expensive(self) -> bool:
+        """It was stopped at its limit of dollars: a retry with the same limit is useless."""
+        return self.error is not None and self.error.code == TooExpensive.code
+
 
 GROWING_FIELDS = frozenset({"rejections", "failures", "renames", "not_images"})
 """The fields of a report that grow with the run."""
@@ -137,6 +141,8 @@ class Report:
         self.listed_all = False
         """All images of the chunk were listed."""
         self.ended = False
+        self.to_make = Images()
+        """Images that a dry run would make."""
         self.meter = Meter()
         """Counts the operations of the run; see `metered`."""
         self._settings = service.settings
@@ -153,7 +159,6 @@ class Report:
             dry_run=params.dry_run,
             elapsed_seconds=0,
         )
-        self._to_make = Images()
         self._planning = Usage()
         """The operations by which the images of all tasks were split."""
 
@@ -163,6 +168,15 @@ class Report:
         if self.plan and self.plan.sizes:
             return self.plan.sizes[self.params.chunk.index] or None
         return self._so_far.discovered if self.listed_all else None
+
+    @property
+    def cost(self) -> Cost:
+        """What the task has asked of storage so far, and its time."""
+        return cost_of(self.meter.usage, self._seconds, self._settings.prices)
+
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self._started
 
     @property
     def state(self) -> State:
@@ -224,11 +238,6 @@ class Report:
                 so_far.failed += 1
                 _append(so_far.failures, Problem(source=source, code=outcome.code, reason=outcome.reason))
 
-    def add_to_estimate(self, source: StoredObject) -> None:
-        """Count an image that a dry run would make."""
-        with self._lock:
-            self._to_make.add(source)
-
     def end_early(self, error: ServiceError) -> None:
         """Note why the run cannot go on."""
         with self._lock:
@@ -247,8 +256,8 @@ class Report:
         hour = plan.hour if plan else self.params.hour
         report.timestamp = str(hour or CREATED)
         report.output_folder = f"gs://{self._settings.destination_bucket}/{f'{hour}/' if hour else ''}"
-        report.elapsed_seconds = round(time.monotonic() - self._started, 3)
-        report.cost = cost_of(self.meter.usage, report.elapsed_seconds, self._settings.prices)
+        report.elapsed_seconds = round(self._seconds, 3)
+        report.cost = self.cost
         if plan and plan.total is not None:
             in_folder = plan.total - plan.sizes[self.params.chunk.index] + report.discovered
             report.discovered = in_folder if self.listed_all else max(in_folder, plan.total)
@@ -259,7 +268,7 @@ class Report:
         shared = self.params.chunk.count > 1
         # Of the listing that plans, each task counts as much as it lists itself.
         asked = self.meter.usage - self._planning + listings(pages(self.listed) if shared else 0)
-        return estimate(self._to_make, asked, self._settings, renamed=renamed, shared=shared)
+        return estimate(self.to_make, asked, self._settings, renamed=renamed, shared=shared)
 
 
 _Item = TypeVar("_Item")

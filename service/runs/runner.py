@@ -21,20 +21,22 @@ from service.errors import (
     ServiceError,
     ShuttingDown,
     StorageRefused,
+    TooExpensive,
 )
-from service.naming import Hour
-from service.outcome import Outcome, Result, StoredThumbnail
+from service.outcome import Outcome, Result
 from service.process import Stop
 from service.runs.bounded import map_bounded
-from service.runs.existing import BATCH, ExistingThumbnails, Work, missing
+from service.runs.existing import ExistingThumbnails, Work, missing
 from service.runs.lease import Lease
+from service.runs.limit import Allowance, check_price, say_what_is_left
 from service.runs.manifest import Manifest
 from service.runs.plan import Plan, obtain_plan, read_plan
+from service.runs.price import estimate_images
 from service.runs.report import GROWING_FIELDS, Report, State
 from service.runs.reporter import Reporter, previous_report
 from service.runs.request import RunParameters
 from service.runs.task_report import Attempt, TaskReport
-from service.storage.addresses import ALL_NAMES, NameRange, ObjectLocation
+from service.storage.addresses import ALL_NAMES, NameRange
 from service.storage.base import StoredObject
 
 log = structlog.get_logger()
@@ -95,6 +97,7 @@ def run_task(params: RunParameters, service: Service, start: Start, report: Repo
 
     Raises:
         InvalidValue: another task has meanwhile planned the run with something else than is asked for.
+        TooExpensive: the run costs more than it may; no image was read.
     """
     attempt = Attempt.after(start.previous, params)
     report.attempt = attempt.attempt
@@ -105,27 +108,28 @@ def run_task(params: RunParameters, service: Service, start: Start, report: Repo
         if manifest:
             manifest.add(outcome)
 
+    allowance = _open_allowance(service, start, report, attempt, stop)
     with nullcontext() if params.dry_run else Reporter(report, attempt, service.store, stop):
         try:
             plan = start.plan or obtain_plan(params, service, start.lease, start.objects, stop)
             report.begin_chunk(plan, was_planned=start.plan is not None)
-            images = list_images(_objects_of_chunk(params, service, start, plan), plan, service, report, stop)
+            check_price(plan, params, service, stop)
+            objects = _objects_of_chunk(params, service, start, plan)
+            images = list_images(allowance.listed(objects) if allowance else objects, plan, service, report, stop)
             existing = ExistingThumbnails(
                 service.store, service.thumbnailer.outputs, plan.hour, stop, attempt.overwrite_before
             )
             # A run that begins in an empty hour has nothing to look up, which saves a dry run most of its time.
             looks_up = not attempt.starts_over and (start.plan or not existing.is_empty())
             work_items = missing(images, existing if looks_up else None, settle)
-            for work, future in _make_thumbnails(params, service, existing, work_items, report):
+            for work, future in _make_thumbnails(service, existing, work_items, report, allowance):
                 settle(_outcome_of(work.source, future))
             if manifest:
                 manifest.finish()
         except (RetryLater, StorageRefused) as error:
             _end_early(report, error)
         except InvalidValue as error:
-            # The plan of another task is for something else, which a retry does not mend.
-            _end_early(report, error)
-            raise
+            _end_refused(report, error)
         except BaseException:
             report.end_early(InternalError())
             raise
@@ -184,46 +188,27 @@ def _list_range(params: RunParameters, service: Service, names: NameRange) -> It
 
 
 def _make_thumbnails(
-    params: RunParameters, service: Service, existing: ExistingThumbnails, work_items: Iterator[Work], report: Report
+    service: Service,
+    existing: ExistingThumbnails,
+    work_items: Iterator[Work],
+    report: Report,
+    allowance: Allowance | None,
 ) -> Iterator[tuple[Work, "Future[Outcome]"]]:
+    params = report.params
+    if params.dry_run:
+        return estimate_images(service, existing, work_items, report.to_make, report.add)
     thumbnailer, hour, made_since = service.thumbnailer, existing.hour, existing.made_since
-    names: set[ObjectLocation] = set()
-    """Thumbnails that a dry run would make of the images at hand."""
 
     def process(work: Work) -> Outcome:
-        return thumbnailer.process(
-            work.source, hour, looks_first=work.looks_first, overwrite=params.overwrite, made_since=made_since
-        )
-
-    def estimate(work: Work) -> Outcome:
-        if outcome := thumbnailer.decide(work.source, hour, looks_first=work.looks_first, made_since=made_since):
-            return outcome
-        report.add_to_estimate(work.source)
-        if len(names) >= BATCH:
-            names.clear()
-        source, folder = work.source.location, existing.outputs[0].folder
-        image_hour = hour or Hour.of(work.source.created)
-        name = folder.thumbnail(source, image_hour, "", distinct=False)
-        if name not in names:
-            names.add(name)
-            return Outcome(Result.CREATED, source)
-        variant = StoredThumbnail(folder.thumbnail(source, image_hour, "", distinct=True), 0, 0, 0, renamed=True)
-        return Outcome(Result.CREATED, source, thumbnails=(variant,))
-
-    def to_be_asked() -> Iterator[Work]:
-        """Estimate the images of which nothing has to be asked; yield the others."""
-        for work in work_items:
-            # Nothing else asks, since nothing goes through the executor.
-            existing.stop.raise_if_set("the run was stopped before its last image")
-            if work.looks_first or service.selection.needs_sniffing(work.source):
-                yield work
-            else:
-                report.add(estimate(work))
+        with allowance.processing(work) if allowance else nullcontext():
+            return thumbnailer.process(
+                work.source, hour, looks_first=work.looks_first, overwrite=params.overwrite, made_since=made_since
+            )
 
     return map_bounded(
         service.executor,
-        estimate if params.dry_run else process,
-        to_be_asked() if params.dry_run else work_items,
+        process,
+        allowance.admit(work_items) if allowance else work_items,
         limit=service.settings.concurrency,
         stop=existing.stop,
         grace_seconds=service.shutdown.images,
@@ -244,6 +229,28 @@ def _outcome_of(image: StoredObject, future: "Future[Outcome]") -> Outcome:
     except Exception:  # the outermost edge of a worker thread
         log.exception("image failed by a defect", source=str(image.location), outcome=Result.FAILED)
         return Outcome.failed(image.location, InternalError())
+
+
+def _open_allowance(service: Service, start: Start, report: Report, attempt: Attempt, stop: Stop) -> Allowance | None:
+    """Return the dollars that a run may spend, if they suffice to begin it and to end it; None if there is no limit."""
+    allowance = Allowance.of(service, report, attempt.cost_before.dollars, stop)
+    if allowance:
+        try:
+            allowance.check_start(start.objects or ())
+        except TooExpensive as error:
+            _end_early(report, error)
+            raise
+    return allowance
+
+
+def _end_refused(report: Report, error: InvalidValue) -> None:
+    """Note that the run was stopped at its limit of dollars, or raise the error."""
+    if isinstance(error, TooExpensive) and not error.estimate:
+        _end_early(report, say_what_is_left(error, report))
+        return
+    # The run costs too much, or its plan is for something else, which a retry does not mend.
+    _end_early(report, error)
+    raise error
 
 
 def _end_early(report: Report, error: ServiceError) -> None:

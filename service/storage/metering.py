@@ -68,6 +68,11 @@ class Meter:
             self._usage.operations[operation, storage_class] += 1
             self._usage.bytes_read[storage_class] += size
 
+    def include(self, usage: Usage) -> None:
+        """Count operations that were counted elsewhere."""
+        with self._lock:
+            self._usage += usage
+
     @property
     def usage(self) -> Usage:
         """A copy of the counts as of now."""
@@ -80,12 +85,18 @@ _meter: ContextVar[Meter | None] = ContextVar("meter", default=None)
 
 @contextmanager
 def metered(meter: Meter) -> Iterator[None]:
-    """Count with a meter until the block ends: here, and in threads that get a copy of this context."""
+    """Count with a meter until the block ends: here, and in threads that get a copy of this context.
+
+    A meter that counted before includes what was counted then.
+    """
+    outer = _meter.get()
     before = _meter.set(meter)
     try:
         yield
     finally:
         _meter.reset(before)
+        if outer:
+            outer.include(meter.usage)
 
 
 def count(operation: Operation, storage_class: StorageClass | None = None, size: int = 0) -> None:
