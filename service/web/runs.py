@@ -114,7 +114,7 @@ def add_run_routes(app: FastAPI, service: Service, pages: Pages | None, threads:
         """Progress of a run: the sum of what its tasks have reported."""
         status = run_status(store, bucket, check_run_id(run_id))
         response.headers.update(vary)
-        return pages.run(status) if pages and prefers_page(request) else status
+        return pages.run(status, str(request.base_url)) if pages and prefers_page(request) else status
 
 
 async def _until_answered() -> AsyncIterator[AsyncExitStack]:
