@@ -73,7 +73,7 @@ class RunStatus(BaseModel):
     bytes_read: int = 0
     bytes_written: int = 0
     cost: Cost = Field(Cost(), description="So far, of all attempts of all tasks.")
-    expected_dollars: float | None = Field(None, description="Of the whole run, if the rest costs what the images did.")
+    expected_dollars: float | None = Field(None, description="Of the whole run: so far, and what is left.")
     estimate: PlannedCost | None = Field(
         None, description="When a run of many tasks was planned: at most, with all images."
     )
@@ -127,8 +127,7 @@ def run_status(store: ObjectStore, bucket: str, run_id: str) -> RunStatus:
         _add_plan(status, plan_object, load_plan(store, plan_object, run_id), summaries)
     _sort_tasks(status, latest, unreadable)
     _judge(status)
-    if status.total and status.done:
-        status.expected_dollars = rounded(status.cost.dollars * max(1, status.total / status.done))
+    status.expected_dollars = _expected_dollars(status)
     _add_problems(status, store, latest)
     return status
 
@@ -164,6 +163,25 @@ def _add_plan(status: RunStatus, stored: StoredObject, plan: Plan, summaries: Se
         status.total, status.done = total, min(status.done, total)
     elif plan.total is not None:
         status.total = max(total, status.done)
+
+
+def _expected_dollars(status: RunStatus) -> float | None:
+    """Return what the whole run costs: what it has cost, and what is planned or, without a plan, usual for the rest."""
+    if not (status.total and status.done):
+        return None
+    so_far, further = status.cost.by_class, max(0.0, status.total / status.done - 1)
+    asked = sum(of_class.dollars for of_class in so_far.values())
+    rest = asked * further
+    if status.estimate and further:
+        planned = status.estimate.by_class
+        rest = sum(
+            max(0.0, of_class.dollars - (so_far[each].dollars if each in so_far else 0.0))
+            for each, of_class in planned.items()
+        )
+        # An estimate of all images counts those that turn out to be up to date.
+        if sum(of_class.images for of_class in planned.values()) == status.total:
+            rest *= 1 - status.skipped / max(status.done, status.skipped)
+    return rounded(status.cost.dollars + rest + max(0.0, status.cost.dollars - asked) * further)
 
 
 def _sort_tasks(status: RunStatus, latest: Mapping[int, StoredReport], unreadable: Mapping[int, Problem]) -> None:

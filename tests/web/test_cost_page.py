@@ -57,7 +57,10 @@ def test_of_many_tasks_there_is_what_was_planned_too(looked: Looked, store: Memo
     status = run_status(store, "photos", "mine")
     assert status.estimate
     assert status.estimate.by_class[StorageClass.ARCHIVE].images == 3
-    assert status.expected_dollars == pytest.approx(status.cost.dollars * 2)
+    # So far the cheaper half was made.
+    assert status.expected_dollars
+    assert status.expected_dollars > 2 * status.cost.dollars
+    assert status.expected_dollars == pytest.approx(status.estimate.dollars, rel=0.35)
     rows = cost_rows(looked.page("/runs/mine").html)
     # The first half of the folder has the two warmer classes.
     assert rows[3].split()[:5] == ["ARCHIVE", "3", "$0.00015", "$0", "0"]
@@ -81,7 +84,7 @@ def test_before_its_first_report_a_run_has_cost_nothing_that_is_known(looked: Lo
     task(looked, task_index=0, task_count=2).open()
     page = looked.page("/runs/mine").html
     assert not cost_rows(page)
-    assert page.one("div", id="costs").text.split()[:3] == ["So", "far$0", "Expected–"]
+    assert page.one("div", id="costs").text.split()[:3] == ["So", "far$0", "Expected\N{EN DASH}"]
 
 
 @pytest.mark.parametrize(
