@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, Field
 
+from service.prices import Prices
 from service.runs.record import Count
-from service.settings import Prices
 from service.storage.classes import StorageClass
 from service.storage.metering import Usage
 

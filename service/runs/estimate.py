@@ -10,8 +10,9 @@ from threading import Lock
 from pydantic import BaseModel, Field
 
 from service.images.formats import DEFAULT_SECONDS_PER_MIB, FORMATS
+from service.prices import Prices
 from service.runs.costs import ClassEstimate, Cost, PlannedCost, cost_of, rounded
-from service.settings import Prices, Settings
+from service.settings import Settings
 from service.storage.base import StoredObject
 from service.storage.classes import StorageClass
 from service.storage.metering import Operation, Usage, listings

@@ -65,7 +65,7 @@ class Allowance:
     """
 
     def __init__(self, limit: Limit, service: Service, report: Report, spent_before: float, stop: Stop) -> None:
-        """Assemble. Earlier attempts at the run have spent `spent_before` dollars."""
+        """Assemble. Earlier attempts, which this one goes on with, have spent `spent_before` dollars."""
         self._limit = limit
         self._service = service
         self._settings = service.settings

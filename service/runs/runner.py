@@ -233,7 +233,9 @@ def _outcome_of(image: StoredObject, future: "Future[Outcome]") -> Outcome:
 
 def _open_allowance(service: Service, start: Start, report: Report, attempt: Attempt, stop: Stop) -> Allowance | None:
     """Return the dollars that a run may spend, if they suffice to begin it and to end it; None if there is no limit."""
-    allowance = Allowance.of(service, report, attempt.cost_before.dollars, stop)
+    # A run that was whole begins anew.
+    goes_on = start.previous is not None and start.previous.state is not State.WHOLE
+    allowance = Allowance.of(service, report, attempt.cost_before.dollars if goes_on else 0.0, stop)
     if allowance:
         try:
             allowance.check_start(start.objects or ())

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from service.prices import Prices
 from service.runs.estimate import Images, estimate, pages
 from service.runs.reporter import seconds_between_reports
-from service.settings import Prices, Settings
+from service.settings import Settings
 from service.storage.classes import StorageClass
 from service.storage.metering import listings
 from tests.benchmarks.corpora import corpus

@@ -3,8 +3,9 @@ from collections import Counter
 import pytest
 from pydantic import ValidationError
 
+from service.prices import Prices
 from service.runs.costs import ClassCost, Cost, cost_of
-from service.settings import Prices, load_settings
+from service.settings import load_settings
 from service.storage.classes import StorageClass
 from service.storage.metering import Operation, Usage
 

@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from service.prices import Prices
 from service.runs.estimate import (
     _SECONDS_PER_REPORT,
     SECONDS_PER_MIB,
@@ -13,7 +14,7 @@ from service.runs.estimate import (
     planning,
 )
 from service.runs.reporter import FIRST_SECONDS, seconds_between_reports
-from service.settings import Prices, Settings
+from service.settings import Settings
 from service.storage.addresses import ObjectLocation
 from service.storage.base import StoredObject
 from service.storage.classes import StorageClass

@@ -112,6 +112,15 @@ class TestOneTask:
         assert store.calls["read"] == 0
         assert refused.report().is_too_expensive
 
+    def test_a_run_that_was_whole_may_spend_as_much_when_it_is_called_again(
+        self, store: MemoryStore, executor: ThreadPoolExecutor
+    ) -> None:
+        fill(store, 3)
+        request = {"run_id": "mine", "timestamp": "20251203T15Z", "max_dollars": 0.00006}
+        for number in range(4):
+            assert run(store, executor, request).error is None
+            store.put(f"gs://photos/in/new-{number}.jpg", SMALL)
+
     def test_listing_what_is_there_already_counts_too(self, store: MemoryStore, executor: ThreadPoolExecutor) -> None:
         fill(store, 3000)
         store.fault = lambda kind, _: pytest.fail("nothing is to be read") if kind == "read" else None
