@@ -72,7 +72,7 @@ def build(
     bucket, several = settings.destination_bucket, len(settings.specs) > 1
     # Each open run lists and reports. A connection that is never needed is never opened.
     connections = settings.concurrency + 2 * MAX_OPEN_RUNS + STORAGE_THREADS + PAGE_IMAGE_READS
-    store = store or CloudStore(connections)
+    store = store or CloudStore(connections, settings.output_storage_class)
     metrics = metrics or (Metrics(meter_provider()) if settings.metrics else OFF)
     selection = Selection(
         settings.input_folder,
@@ -80,6 +80,7 @@ def build(
         by_content=settings.image_detection == "content",
         include=settings.include,
         exclude=settings.exclude,
+        storage_classes=settings.storage_classes or (),
     )
     outputs = [
         Output(

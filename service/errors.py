@@ -5,7 +5,8 @@ exit statuses are elsewhere: each in one table, in `web/answers.py` and `process
 
     ServiceError
     ├── InvalidValue
-    │   └── OutsideFence
+    │   ├── OutsideFence
+    │   └── TooExpensive
     ├── WrongSettings, CredentialsMissing
     ├── ForeignPage, RequestTooLarge, NotAnEvent, UnusableEvent
     ├── ObjectNotFound, NameTaken
@@ -19,6 +20,7 @@ exit statuses are elsewhere: each in one table, in `web/answers.py` and `process
         └── Overloaded, ShuttingDown, DecoderUnavailable, InternalError
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 _LONGEST_ECHO = 1100
@@ -59,6 +61,15 @@ class CredentialsMissing(ServiceError, code="credentials_missing"):
 
 class OutsideFence(InvalidValue, code="outside_fence"):
     """The folder or the source that a request names is outside INPUT_FOLDER."""
+
+
+class TooExpensive(InvalidValue, code="too_expensive"):
+    """A run costs more than it may."""
+
+    def __init__(self, field: str, value: object, problem: str, estimate: Mapping[str, object] | None = None) -> None:
+        """Name the limit, and what the run is estimated to cost; nothing if it has begun."""
+        super().__init__(field, value, problem)
+        self.estimate = estimate
 
 
 class ForeignPage(ServiceError, code="foreign_page"):

@@ -34,7 +34,7 @@ _HELP_END = """\
 exit status:
   0  every image was created, skipped or rejected
   1  something failed, and a retry may help
-  2  an option or a setting is wrong
+  2  an option or a setting is wrong, or the run would cost more than it may
 
 example:
   INPUT_FOLDER=gs://my-bucket/photos python -m service.job --timestamp=created --since=36h"""
@@ -130,7 +130,10 @@ async def run(params: RunParameters, service: Service) -> int:
             async for snapshot in snapshots:
                 show(snapshot, report.task_total)
         show(report.snapshot(), report.task_total)
-    return DONE if report.snapshot().whole else TRY_AGAIN
+    ended = report.snapshot()
+    if ended.is_too_expensive:
+        return WRONG_SETTINGS
+    return DONE if ended.whole else TRY_AGAIN
 
 
 class Show(Protocol):

@@ -13,6 +13,7 @@ from service.images.formats import format_of, media_type_of
 from service.naming import SOURCE_KEY, is_output
 from service.storage.addresses import FolderLocation, ObjectLocation
 from service.storage.base import Page, StoredObject
+from service.storage.classes import StorageClass
 from service.storage.globs import Globs
 
 _GENERIC_TYPES = frozenset({"", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded"})
@@ -29,6 +30,8 @@ class Selection:
     """True if the first bytes decide when neither the content type nor the name does."""
     include: Globs | None = None
     exclude: Globs | None = None
+    storage_classes: tuple[StorageClass, ...] = ()
+    """None means all."""
 
     def name_exclusion_reason(self, location: ObjectLocation) -> str | None:
         """Return why an object cannot be a source, from its address alone; None if it can."""
@@ -66,16 +69,25 @@ class Selection:
             return "a glob of EXCLUDE matches its name"
         return None
 
+    def class_reason(self, stored: StoredObject) -> str | None:
+        """Return why STORAGE_CLASSES leaves an object out; None if it does not."""
+        storage_class = stored.storage_class or StorageClass.STANDARD
+        if not self.storage_classes or storage_class in self.storage_classes:
+            return None
+        return f"its storage class is {storage_class}, and STORAGE_CLASSES is {','.join(self.storage_classes)}"
+
     def leaves_out(self, stored: StoredObject, since: datetime | None) -> bool:
-        """Return True if an image is not asked for: created before `since`, or left out by INCLUDE or EXCLUDE."""
-        return (since is not None and stored.created < since) or self.filter_reason(stored.location) is not None
+        """Return True if an image is not asked for: older than `since`, of another class, or left out by a glob."""
+        if since is not None and stored.created < since:
+            return True
+        return self.class_reason(stored) is not None or self.filter_reason(stored.location) is not None
 
     def is_source(self, stored: StoredObject, since: datetime | None = None) -> bool:
         """Return True if an object is an image that gets a thumbnail, as far as is known without reading it."""
         return self.reason_to_ignore(stored) is None and not self.leaves_out(stored, since)
 
-    def source_names(self, page: Page, since: datetime | None = None) -> list[str]:
-        """Return the names of the sources among the objects of a page, in order.
+    def sources_of(self, page: Page, since: datetime | None = None) -> list[Mapping[str, Any]]:
+        """Return the sources among the objects of a page, in order.
 
         Most objects are images by their type alone, which is seen in a tenth of the time of a whole description.
         """
@@ -84,13 +96,10 @@ class Selection:
         prefix = page.folder.prefix
         may_be_output = page.folder.bucket == self.output_bucket and (not prefix or is_output(prefix))
         return [
-            name
+            resource
             for resource in page.resources
-            if (name := resource["name"])
-            and (
-                (type_decides and _is_plain_image(resource) and not (may_be_output and is_output(name)))
-                or self.is_source(page.describe(resource), since)
-            )
+            if (type_decides and _is_plain_image(resource) and not (may_be_output and is_output(resource["name"])))
+            or self.is_source(page.describe(resource), since)
         ]
 
     def needs_sniffing(self, stored: StoredObject) -> bool:

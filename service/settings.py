@@ -10,10 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ByteSize,
-    ConfigDict,
     Field,
     PlainValidator,
     ValidationError,
@@ -27,7 +25,9 @@ from service.errors import InvalidValue, WrongSettings
 from service.images.spec import Box, OutputFormat, ThumbnailSpec
 from service.memory import count_processors, count_workers, decoding_budget, memory_limit
 from service.naming import RUN, Hour, Layout, is_output, parse_timestamp
+from service.prices import Prices
 from service.storage.addresses import FolderLocation, check_bucket_name
+from service.storage.classes import StorageClass
 from service.storage.globs import Globs
 
 _MAX_IN_FLIGHT = 48
@@ -37,20 +37,7 @@ MAX_TASKS = 10_000
 """Of one execution (cloud.google.com/run/quotas)."""
 
 
-class Prices(BaseModel):
-    """Google's prices in US dollars: list prices of November 2026 for us-central1 and Standard storage.
-
-    From cloud.google.com/storage/pricing and cloud.google.com/run/pricing, which are what counts.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    class_a_per_10000: float = Field(0.05, ge=0, description="Listing and writing.")
-    class_b_per_10000: float = Field(0.004, ge=0, description="Reading.")
-    vcpu_second: float = Field(0.000018, ge=0, description="Of a job; a service billed by requests asks 0.000024.")
-    gib_second: float = Field(0.000002, ge=0, description="Of a job; a service billed by requests asks 0.0000025.")
-    gib_per_task: float = Field(0.5, ge=0, description="Memory of one task.")
-    vcpu_per_task: float = Field(1, gt=0, description="Processors of one task.")
+_CLASSES = ",".join(StorageClass)
 
 
 def _parse_bucket(value: str) -> str:
@@ -75,6 +62,39 @@ def _parse_prices(value: str) -> Prices:
         where = ".".join(map(str, problem["loc"])) or "it"
         known = ", ".join(Prices.model_fields)
         raise InvalidValue("PRICES", value, f"is wrong: {where}: {problem['msg']} (JSON with any of {known})") from None
+
+
+def _parse_classes(value: str) -> tuple[StorageClass, ...]:
+    names = [name.strip().upper() for name in value.split(",")]
+    for name in names:
+        if name not in StorageClass.__members__:
+            raise InvalidValue("STORAGE_CLASSES", value, f"has the class {name!r}; use some of {_CLASSES}")
+    # In one order, however they are given.
+    return tuple(each for each in StorageClass if each in names)
+
+
+def _parse_output_class(value: str) -> StorageClass:
+    if value.upper() not in StorageClass.__members__:
+        raise InvalidValue("OUTPUT_STORAGE_CLASS", value, f"is none of {_CLASSES}")
+    return StorageClass(value.upper())
+
+
+def check_dollars(value: float, field: str) -> float:
+    """Return a limit of dollars as given.
+
+    Raises:
+        InvalidValue: it is negative or no number.
+    """
+    if not (math.isfinite(value) and value >= 0):
+        raise InvalidValue(field, value, "is no number of dollars such as 5 or 0.25")
+    return value
+
+
+def _parse_max_dollars(value: str | float) -> float:
+    try:
+        return check_dollars(float(value), "MAX_RUN_DOLLARS")
+    except ValueError:
+        raise InvalidValue("MAX_RUN_DOLLARS", value, "is no number of dollars such as 5 or 0.25") from None
 
 
 def _check_emulator(value: str) -> str:
@@ -131,6 +151,9 @@ class Settings(BaseSettings):
     timestamp: Annotated[str | Hour, NoDecode, PlainValidator(partial(parse_timestamp, field="TIMESTAMP"))] = RUN
     include: Annotated[Globs | None, NoDecode, PlainValidator(partial(Globs.parse, field="INCLUDE"))] = None
     exclude: Annotated[Globs | None, NoDecode, PlainValidator(partial(Globs.parse, field="EXCLUDE"))] = None
+    storage_classes: Annotated[tuple[StorageClass, ...] | None, NoDecode, PlainValidator(_parse_classes)] = None
+    output_storage_class: Annotated[StorageClass, NoDecode, PlainValidator(_parse_output_class)] = StorageClass.STANDARD
+    max_run_dollars: Annotated[float | None, NoDecode, PlainValidator(_parse_max_dollars)] = None
     image_detection: Annotated[Literal["metadata", "content"], _Lower] = "metadata"
     concurrency: int = Field(default_factory=lambda: min(_MAX_IN_FLIGHT, 24 * count_processors()), ge=1, le=1000)
     max_source_bytes: ByteSize = Field(ByteSize(64 * 1024 * 1024), ge=1)
@@ -184,6 +207,8 @@ class Settings(BaseSettings):
         specs = ", ".join(map(str, self.specs)) + (" showing damaged" if self.damaged == "show" else "")
         filters = (("including", self.include), ("excluding", self.exclude))
         filtered = "".join(f" {word} {globs.text}" for word, globs in filters if globs)
+        if self.storage_classes:
+            filtered += f" of {','.join(self.storage_classes)}"
         return (
             f"images of {self.input_folder} by {self.image_detection}{filtered} "
             f"to gs://{self.destination_bucket} {self.output_layout}: {specs}"

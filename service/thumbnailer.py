@@ -77,8 +77,10 @@ class Thumbnailer:
         if reason := self._selection.name_exclusion_reason(source) or self._selection.filter_reason(source):
             return Outcome.ignored(source, reason)
         try:
-            stored = event.resource or self._store.stat(source, event.generation)
-            if reason := self._selection.reason_to_ignore(stored):
+            stored = event.resource
+            if stored is None or (self._selection.storage_classes and stored.storage_class is None):
+                stored = self._store.stat(source, event.generation)
+            if reason := self._selection.reason_to_ignore(stored) or self._selection.class_reason(stored):
                 return Outcome.ignored(source, reason)
             return self.decide(stored, None) or self._process_once(stored, None)
         except ObjectNotFound:
@@ -117,7 +119,7 @@ class Thumbnailer:
                     return self._rejected(source.location, gone, source.generation, source.size)
                 except ImageRejected as error:
                     return self._rejected(source.location, error, source.generation, source.size)
-                if reason := self._selection.reason_to_ignore(source):
+                if reason := self._selection.reason_to_ignore(source) or self._selection.class_reason(source):
                     return Outcome.ignored(source.location, reason)
         raise StorageUnavailable(f"cannot read {source.location}: it is replaced each time before it is read")
 

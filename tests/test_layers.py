@@ -15,7 +15,7 @@ ROWS = [
     "errors",
     "memory",
     "storage images telemetry",
-    "naming",
+    "naming prices",
     "selection settings",
     "events process lookup outcome",
     "writer",

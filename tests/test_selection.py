@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,6 +9,7 @@ from service.naming import SOURCE_KEY
 from service.selection import Selection
 from service.storage.addresses import FolderLocation, ObjectLocation
 from service.storage.base import Page, StoredObject
+from service.storage.classes import StorageClass
 from service.storage.globs import Globs
 from tests.support.memory_store import EPOCH, resource_of
 
@@ -117,7 +119,7 @@ HOUR = datetime(2025, 12, 3, 15, tzinfo=UTC)
         st.sampled_from([None, Globs.parse("b", "EXCLUDE")]),
     ),
 )
-def test_the_names_of_a_page_are_those_of_its_sources(
+def test_the_sources_of_a_page_are_found_by_their_resources(
     objects: list[StoredObject], since: datetime | None, selection: Selection
 ) -> None:
     listed = sorted(
@@ -125,7 +127,7 @@ def test_the_names_of_a_page_are_those_of_its_sources(
     )
     page = Page(selection.fence, [resource_of(found) for found in listed])
     expected = [found.location.name for found in listed if selection.is_source(found, since)]
-    assert selection.source_names(page, since) == expected
+    assert [resource["name"] for resource in selection.sources_of(page, since)] == expected
 
 
 def test_an_output_is_known_by_its_metadata_alone() -> None:
@@ -173,3 +175,14 @@ def test_include_and_exclude_are_about_the_name_below_the_folder(
     assert selection.leaves_out(given, None) == bool(reason)
     assert selection.leaves_out(given, EPOCH + timedelta(hours=1))
     assert selection.is_source(given) == (reason is None)
+
+
+def test_an_image_of_another_storage_class_is_left_out_and_the_reason_says_so() -> None:
+    warm = replace(AT_THE_ROOT, storage_classes=(StorageClass.STANDARD, StorageClass.NEARLINE))
+    archived = replace(stored("x.jpg"), storage_class=StorageClass.ARCHIVE)
+    assert AT_THE_ROOT.is_source(archived)
+    assert warm.leaves_out(archived, None)
+    assert not warm.is_source(archived)
+    assert warm.class_reason(archived) == "its storage class is ARCHIVE, and STORAGE_CLASSES is STANDARD,NEARLINE"
+    for storage_class in (StorageClass.STANDARD, StorageClass.NEARLINE, None):
+        assert warm.is_source(replace(archived, storage_class=storage_class))

@@ -5,6 +5,7 @@ from service.images.spec import Box, OutputFormat
 from service.naming import Layout
 from service.settings import Settings, load_settings
 from service.storage.addresses import FolderLocation
+from service.storage.classes import StorageClass
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +107,13 @@ def test_values_are_read_in_the_ways_people_write_them(monkeypatch: pytest.Monke
         ("EXCLUDE", "**/[z-a]*"),
         ("PRICES", "cheap"),
         ("PRICES", '{"class_c": 1}'),
+        ("STORAGE_CLASSES", "STANDARD,GLACIER"),
+        ("STORAGE_CLASSES", "NEARLINE,,ARCHIVE"),
+        ("OUTPUT_STORAGE_CLASS", "REGIONAL"),
+        ("MAX_RUN_DOLLARS", "-1"),
+        ("MAX_RUN_DOLLARS", "nan"),
+        ("MAX_RUN_DOLLARS", "inf"),
+        ("MAX_RUN_DOLLARS", "$5"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_name_and_itself(
@@ -131,6 +139,30 @@ def test_globs_shape_the_output_and_no_globs_leave_it_as_it_was(monkeypatch: pyt
     monkeypatch.delenv("INCLUDE")
     excluded = load_settings().output_fingerprint
     assert len({plain, included, excluded, both}) == 4
+
+
+def test_storage_classes_are_read_in_any_order_and_shape_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = load(monkeypatch).output_fingerprint
+    settings = load(monkeypatch, STORAGE_CLASSES="nearline, STANDARD", OUTPUT_STORAGE_CLASS="Archive")
+    assert settings.storage_classes == (StorageClass.STANDARD, StorageClass.NEARLINE)
+    assert settings.output_storage_class is StorageClass.ARCHIVE
+    same = load(monkeypatch, STORAGE_CLASSES="STANDARD,NEARLINE,NEARLINE").output_fingerprint
+    assert settings.output_fingerprint == same != plain
+
+
+def test_a_wrong_class_is_named_and_so_are_those_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(WrongSettings) as caught:
+        load(monkeypatch, STORAGE_CLASSES="STANDARD,GLACIER", OUTPUT_STORAGE_CLASS="cold")
+    assert str(caught.value).splitlines() == [
+        "OUTPUT_STORAGE_CLASS: 'cold' is none of STANDARD,NEARLINE,COLDLINE,ARCHIVE",
+        "STORAGE_CLASSES: 'STANDARD,GLACIER' has the class 'GLACIER'; use some of STANDARD,NEARLINE,COLDLINE,ARCHIVE",
+    ]
+
+
+def test_a_limit_of_dollars_may_be_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(monkeypatch).max_run_dollars is None
+    assert load(monkeypatch, MAX_RUN_DOLLARS="0").max_run_dollars == 0
+    assert load(monkeypatch, MAX_RUN_DOLLARS="2.5").max_run_dollars == 2.5
 
 
 def test_all_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

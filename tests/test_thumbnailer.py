@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from service.events import ObjectFinalized
 from service.outcome import Result, StoredThumbnail
 from service.storage.addresses import ObjectLocation
 from service.storage.base import StoredObject
+from service.storage.classes import StorageClass
 from tests.support.assembly import HOUR, make_thumbnailer
 from tests.support.heic import heic
 from tests.support.memory_store import MemoryStore
@@ -432,3 +434,19 @@ def test_what_storage_calls_wrong_when_its_first_bytes_are_read_is_rejected() ->
     store.fault = lambda kind, _: StorageRefused("no such name") if kind == "head" else None
     outcome = make_thumbnailer(store, image_detection="content").process(found, HOUR)
     assert (outcome.result, outcome.code) == (Result.REJECTED, "storage_refused")
+
+
+def test_an_event_of_an_object_of_another_storage_class_is_ignored_unread(store: MemoryStore) -> None:
+    found = store.put("gs://photos/in/x.jpg", jpeg(), storage_class=StorageClass.ARCHIVE)
+    warm = make_thumbnailer(store, storage_classes="STANDARD,NEARLINE")
+    outcome = warm.process_event(event(found))
+    assert (outcome.result, outcome.reason) == (
+        Result.IGNORED,
+        "its storage class is ARCHIVE, and STORAGE_CLASSES is STANDARD,NEARLINE",
+    )
+    assert not store.calls
+    # If the event does not say, storage is asked.
+    assert warm.process_event(event(replace(found, storage_class=None))).result is Result.IGNORED
+    assert store.calls == {"stat": 1}
+    assert make_thumbnailer(store).process_event(event(replace(found, storage_class=None))).result is Result.CREATED
+    assert store.calls == {"stat": 1, "read": 1, "write": 1}

@@ -1,85 +1,108 @@
-"""Estimate of what a run takes in requests, time and dollars, from nothing but the listing.
+"""What requests and processor time cost, by storage class.
 
-List prices in US dollars for us-central1 and Standard storage in a region, as of November 2026, from
-cloud.google.com/storage/pricing and cloud.google.com/run/pricing; those pages are what counts. The times were
-measured on one processor of 2026.
+List prices in US dollars are in `Prices`; what is billed is on cloud.google.com/storage/pricing.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 
 from pydantic import BaseModel, Field
 
-from service.images.formats import DEFAULT_SECONDS_PER_MIB, FORMATS
-from service.settings import Prices
+from service.prices import Prices
+from service.runs.record import Count
+from service.storage.classes import StorageClass
+from service.storage.metering import Usage
 
-_MEBIBYTE = 1024 * 1024
-_LISTING_PAGE = 1000
-_BOOKKEEPING_WRITES = 5
-"""Of a short run: the plan, the manifest, and the report at its start, on its way and at its end."""
-_BOOKKEEPING_READS = 3
-
-_SECONDS_PER_IMAGE = 0.004
-"""Processor time for any image, whatever its size: two requests, and the thumbnail itself."""
-SECONDS_PER_MIB = {row.media_type: row.seconds_per_mib for row in FORMATS.values()}
-"""Processor time to decode a mebibyte, by content type."""
-_SECONDS_PER_LISTING = 0.04
-"""Duration of one request to storage; it counts for listings, which come one after the other."""
+_GIBIBYTE = 1024 * 1024 * 1024
+_DIGITS = 9
+"""Of dollars after the point. A read of Standard storage costs 0.0000004."""
 
 
-class OfType(BaseModel):
-    """The sources of one content type."""
+class ClassCost(BaseModel):
+    """The requests to objects of one storage class."""
 
-    images: int = 0
-    bytes: int = 0
+    class_a_requests: Count = Field(0, description="Writes and listings.")
+    class_b_requests: Count = Field(0, description="Reads.")
+    bytes_read: Count = Field(0, description="The retrieval fee is for these; STANDARD has none.")
+    dollars: float = Field(0.0, ge=0, allow_inf_nan=False, description="Requests and retrieval.")
 
-
-class Estimate(BaseModel):
-    """Cost of the same call without `dry_run`: of the whole run, or of one task's chunk of it."""
-
-    media_reads: int = Field(description="One for each image to be made.")
-    writes: int = Field(description="One for each of its sizes.")
-    bytes_to_read: int
-    by_type: dict[str, OfType] = Field(description="The images to be made, by content type.")
-    class_a_requests: int = Field(description="Writes, listings, reports.")
-    class_b_requests: int = Field(description="Reads.")
-    vcpu_seconds: float = Field(description="Processor time.")
-    seconds: float = Field(description="How long it takes in one task; with ten tasks, a tenth.")
-    dollars: float = Field(description="Requests and processor time; neither the network nor what is stored.")
-    prices: Prices = Field(description="That it was computed with. The setting PRICES changes them.")
+    def __add__(self, other: "ClassCost") -> "ClassCost":
+        return ClassCost.model_construct(
+            class_a_requests=self.class_a_requests + other.class_a_requests,
+            class_b_requests=self.class_b_requests + other.class_b_requests,
+            bytes_read=self.bytes_read + other.bytes_read,
+            dollars=rounded(self.dollars + other.dollars),
+        )
 
 
-def estimate(
-    by_type: Mapping[str, OfType], *, listed: int, outputs: int, prices: Prices, renamed: int = 0, tasks: int = 1
-) -> Estimate:
-    """Estimate what `outputs` thumbnails of each source take, if `listed` objects, images or not, have to be listed.
+class ClassEstimate(ClassCost):
+    """The requests to objects of one storage class that a run will make."""
 
-    A renamed image tries a name that is taken, and looks at that name and at its own.
-    """
-    images = sum(of_type.images for of_type in by_type.values())
-    # Once to work, and once to plan if there is something to split.
-    listings = -(-listed // _LISTING_PAGE) * (1 if tasks == 1 else 2)
-    class_a = (images + renamed) * outputs + listings + _BOOKKEEPING_WRITES
-    class_b = images + 2 * renamed * outputs + _BOOKKEEPING_READS
-    vcpu_seconds = sum(
-        of_type.images * _SECONDS_PER_IMAGE
-        + of_type.bytes / _MEBIBYTE * SECONDS_PER_MIB.get(content_type, DEFAULT_SECONDS_PER_MIB)
-        for content_type, of_type in by_type.items()
+    images: Count = Field(0, description="To be made.")
+
+
+class Cost(BaseModel):
+    """Requests that storage served, and what they and the processor time cost."""
+
+    class_a_requests: Count = Field(0, description="Writes, listings, reports.")
+    class_b_requests: Count = Field(0, description="Reads.")
+    dollars: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Requests, retrieval and processor time; neither the network nor what is stored.",
     )
-    seconds = vcpu_seconds / prices.vcpu_per_task + listings * _SECONDS_PER_LISTING
-    dollars = (
-        class_a * prices.class_a_per_10000 / 10_000
-        + class_b * prices.class_b_per_10000 / 10_000
-        + seconds * (prices.vcpu_per_task * prices.vcpu_second + prices.gib_per_task * prices.gib_second)
+    by_class: Mapping[StorageClass, ClassCost] = Field({}, description="The requests, by storage class.")
+
+    def __add__(self, other: "Cost") -> "Cost":
+        classes = [each for each in StorageClass if each in self.by_class or each in other.by_class]
+        nothing = ClassCost()
+        return Cost.model_construct(
+            class_a_requests=self.class_a_requests + other.class_a_requests,
+            class_b_requests=self.class_b_requests + other.class_b_requests,
+            dollars=rounded(self.dollars + other.dollars),
+            by_class={each: self.by_class.get(each, nothing) + other.by_class.get(each, nothing) for each in classes},
+        )
+
+
+class PlannedCost(Cost):
+    """The cost of a run that is yet to be made."""
+
+    by_class: Mapping[StorageClass, ClassEstimate] = Field({}, description="Images and requests, by storage class.")
+
+
+def cost_of(usage: Usage, seconds: float, prices: Prices) -> Cost:
+    """Return the cost of operations, and of one task for so many seconds."""
+    by_class = cost_by_class(usage, prices)
+    return Cost(
+        class_a_requests=sum(each.class_a_requests for each in by_class.values()),
+        class_b_requests=sum(each.class_b_requests for each in by_class.values()),
+        dollars=rounded(sum(each.dollars for each in by_class.values()) + seconds * prices.task_second),
+        by_class=by_class,
     )
-    return Estimate(
-        media_reads=images,
-        writes=images * outputs,
-        bytes_to_read=sum(of_type.bytes for of_type in by_type.values()),
-        by_type={name: of_type.model_copy() for name, of_type in sorted(by_type.items())},
-        class_a_requests=class_a,
-        class_b_requests=class_b,
-        vcpu_seconds=round(vcpu_seconds, 1),
-        seconds=round(seconds, 1),
-        dollars=round(dollars, 4),
-        prices=prices,
-    )
+
+
+def cost_by_class(usage: Usage, prices: Prices) -> dict[StorageClass, ClassCost]:
+    """Return the cost of operations, of each class that has any."""
+    class_a, class_b = Counter[StorageClass](), Counter[StorageClass]()
+    for (operation, storage_class), number in usage.operations.items():
+        (class_a if operation.is_class_a else class_b)[storage_class] += number
+    return {
+        each: ClassCost(
+            class_a_requests=class_a[each],
+            class_b_requests=class_b[each],
+            bytes_read=usage.bytes_read[each],
+            dollars=rounded(
+                class_a[each] * prices.class_a(each)
+                + class_b[each] * prices.class_b(each)
+                + usage.bytes_read[each] / _GIBIBYTE * prices.retrieval_gib(each)
+            ),
+        )
+        for each in StorageClass
+        if class_a[each] or class_b[each]
+    }
+
+
+def rounded(dollars: float) -> float:
+    """Return dollars without the digits that only arithmetic adds."""
+    return round(dollars, _DIGITS)

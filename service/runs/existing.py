@@ -26,9 +26,9 @@ BATCH = 1000
 _MOST_REQUESTS = 50
 """For one batch and size. If very many folders hold the same file names, their thumbnails may lie so far apart that
 asking costs more than it saves. A source that was not asked for is made, and its write finds the thumbnail there."""
-_FEW = 12
+FEW = 12
 """Sources of one hour for which metadata gets (class B), which their threads make, cost no more than a listing."""
-_BATCHES_AHEAD = 4
+BATCHES_AHEAD = 4
 """Batches that are looked up before their turn: so many that processors and not storage set the pace."""
 _AFTER_EXTENSIONS = "/"
 """The character after the full stop in the order of bytes: it comes after a name with any extension added."""
@@ -87,7 +87,7 @@ class ExistingThumbnails:
         by_hour = defaultdict[Hour, list[StoredObject]](list)
         for image in batch:
             by_hour[self.hour_of(image)].append(image)
-        hours = {hour for hour, images in by_hour.items() if self.hour or len(images) > _FEW}
+        hours = {hour for hour, images in by_hour.items() if self.hour or len(images) > FEW}
         up_to_date: dict[ObjectLocation, list[StoredObject]] = {}
         for hour in hours:
             up_to_date |= self.up_to_date(by_hour[hour], hour)
@@ -156,11 +156,13 @@ def missing(
     existing: ExistingThumbnails | None,
     settle: Callable[[Outcome], None],
     executor: Executor,
+    *,
+    ahead: int = BATCHES_AHEAD,
 ) -> Iterator[Work]:
     """Yield the images whose thumbnails are not known to be up to date; settle the others as skipped.
 
     Nothing is looked up if there are no existing thumbnails. Images are listed a batch ahead, so that the total of a
-    small folder is known before its first image is made. A few batches are looked up ahead of their turn.
+    small folder is known before its first image is made. Batches are looked up, so many of them, `ahead` of their turn.
 
     Raises:
         RetryLater: storage did not say, or the run is to stop.
@@ -168,7 +170,7 @@ def missing(
     if existing is None:
         yield from (Work(image) for batch in batches for image in batch)
         return
-    for batch, found in map_ahead(executor, existing.look_up, batches, ahead=_BATCHES_AHEAD, stop=existing.stop):
+    for batch, found in map_ahead(executor, existing.look_up, batches, ahead=ahead, stop=existing.stop):
         for image in batch:
             if thumbnails := found.up_to_date.get(image.location):
                 settle(Outcome.skipped(image, thumbnails))

@@ -4,10 +4,12 @@ Makes a few listings more than one after the other would: 2.5 %, and 16. A folde
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from operator import itemgetter
 from queue import Empty, SimpleQueue
+from typing import Any
 
 from service.bootstrap import Service
 from service.process import POLL_SECONDS, Stop
@@ -27,20 +29,31 @@ class _Listed:
 
     names: Sequence[str]
     """Of all objects."""
-    selected: Sequence[str]
+    selected: Sequence[Mapping[str, Any]]
     next_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a page has of a range."""
+
+    range_start: str
+    objects: int
+    """How many there are."""
+    selected: Sequence[Mapping[str, Any]]
+    """The resources of those that were selected."""
 
 
 def list_in_parallel(
     folder: FolderLocation,
     first_page: Page | None,
-    select: Callable[[Page], Sequence[str]],
+    select: Callable[[Page], Sequence[Mapping[str, Any]]],
     service: Service,
     stop: Stop,
     *,
-    keep_alive: Callable[[], None],
-) -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield the names that are selected of each page, with the start of the range that the page is of.
+    keep_alive: Callable[[], object],
+) -> Iterator[Part]:
+    """Yield the objects of each page that are selected, with the start of the range that the page is of.
 
     The pages of a range come in order, and no two ranges share a name. `first_page` is that of the folder, if it was
     listed already. `keep_alive` is called several times a second.
@@ -62,7 +75,7 @@ def list_in_parallel(
     if first_page and (whole := splitter.next_range()):
         listed = read(first_page)
         splitter.add_page(whole, listed.names, listed.next_token)
-        yield whole.asked.start, listed.selected
+        yield Part(whole.asked.start, len(listed.names), listed.selected)
     try:
         while True:
             stop.raise_if_set("the run was stopped while it was planned")
@@ -80,8 +93,11 @@ def list_in_parallel(
             listed, range_ = result_of(future, stop), in_flight.pop(future)
             splitter.add_page(range_, listed.names, listed.next_token)
             # Names from the end on are listed by the range that was split off meanwhile.
-            own = len(listed.selected) if range_.end is None else bisect_left(listed.selected, range_.end)
-            yield range_.asked.start, listed.selected[:own]
+            objects, own = len(listed.names), len(listed.selected)
+            if range_.end is not None:
+                objects = bisect_left(listed.names, range_.end)
+                own = bisect_left(listed.selected, range_.end, key=itemgetter("name"))
+            yield Part(range_.asked.start, objects, listed.selected[:own])
     finally:
         for future in in_flight:
             future.cancel()

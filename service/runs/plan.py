@@ -4,10 +4,10 @@ The tasks of a run agree on one plan, an object that is created if absent and ne
 makes it, and the others wait.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import groupby, islice, pairwise
-from typing import Self
+from typing import Any, Self
 
 import structlog
 from pydantic import AwareDatetime, ConfigDict, Field, model_validator
@@ -17,9 +17,12 @@ from service.errors import InvalidValue, NameTaken, ObjectNotFound
 from service.naming import CREATED, RUN, Hour
 from service.process import Stop
 from service.runs.bounded import map_bounded
+from service.runs.costs import PlannedCost
+from service.runs.estimate import Images, estimate, planning
 from service.runs.lease import Lease, create, tries
 from service.runs.parallel_listing import list_in_parallel
 from service.runs.partition import Boundary, Chunk, NameSample, range_between
+from service.runs.price import price_run
 from service.runs.record import MAX_RECORD_BYTES, UNREADABLE, Count, Record, problem_of
 from service.runs.request import RunParameters
 from service.settings import MAX_TASKS
@@ -54,6 +57,8 @@ class Plan(Record):
     """The name that each chunk but the first begins with; names that are there or not."""
     sizes: tuple[Count, ...] = ()
     """Images of each chunk when the plan was made; none for a run of one task."""
+    cost: PlannedCost | None = None
+    """What the run may cost; None for a run of one task."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -68,7 +73,13 @@ class Plan(Record):
         return self
 
     @classmethod
-    def of(cls, params: RunParameters, total: int | None = None, boundaries: Sequence[Boundary] = ()) -> Self:
+    def of(
+        cls,
+        params: RunParameters,
+        total: int | None = None,
+        boundaries: Sequence[Boundary] = (),
+        cost: PlannedCost | None = None,
+    ) -> Self:
         """Make the plan of a run whose folder has `total` images, if they were counted, split at the boundaries."""
         positions = [] if total is None else [0, *(boundary.position for boundary in boundaries), total]
         return cls(
@@ -82,6 +93,7 @@ class Plan(Record):
             total=total,
             boundaries=tuple(boundary.name for boundary in boundaries),
             sizes=tuple(after - before for before, after in pairwise(positions)),
+            cost=cost,
         )
 
     @cached_property
@@ -167,6 +179,10 @@ def obtain_plan(
         if first_page is None and lease and (plan_of_another := _wait(params, service, lease, stop)):
             return plan_of_another
         plan = split(params, service, first_page, lease, stop)
+        if params.limit and plan.cost and plan.cost.dollars > params.limit.dollars:
+            # It is less if thumbnails are there.
+            cost = price_run(params, service, stop, keep_alive=_renewal(lease))
+            plan = plan.model_copy(update={"cost": cost})
     return plan if params.dry_run else _agree(plan, params, service, stop)
 
 
@@ -179,20 +195,24 @@ def split(params: RunParameters, service: Service, first_page: Page | None, leas
         ShuttingDown: the run is to stop.
     """
 
-    def source_names(page: Page) -> list[str]:
-        return service.selection.source_names(page, params.since)
+    def sources_of(page: Page) -> Sequence[Mapping[str, Any]]:
+        return service.selection.sources_of(page, params.since)
 
-    def keep_lease() -> None:
-        if lease:
-            lease.renew()
+    sample, images, listed = NameSample(), Images(), 0
+    for part in list_in_parallel(params.folder, first_page, sources_of, service, stop, keep_alive=_renewal(lease)):
+        listed += part.objects
+        sample.add([source["name"] for source in part.selected], part.range_start)
+        images.add_listed(part.selected)
+    tasks, settings = params.chunk.count, service.settings
+    boundaries = _exact(sample.boundaries(tasks), params, service, lease, stop)
+    asked = planning(listed, tasks, len(settings.specs))
+    cost = estimate(images, asked, settings, tasks=tasks, shared=True).planned
+    return Plan.of(params, sample.total, boundaries, cost)
 
-    sample = NameSample()
-    for range_start, names in list_in_parallel(
-        params.folder, first_page, source_names, service, stop, keep_alive=keep_lease
-    ):
-        sample.add(names, range_start)
-    boundaries = _exact(sample.boundaries(params.chunk.count), params, service, lease, stop)
-    return Plan.of(params, sample.total, boundaries)
+
+def _renewal(lease: Lease | None) -> Callable[[], object]:
+    """Return what keeps the lease, if there is one."""
+    return lease.renew if lease else lambda: None
 
 
 def _agree(plan: Plan, params: RunParameters, service: Service, stop: Stop) -> Plan:

@@ -4,7 +4,6 @@ Counts alone: knows nothing of how an image is made or of storage.
 """
 
 import time
-from collections import defaultdict
 from enum import StrEnum
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
@@ -12,14 +11,15 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import BaseModel, Field
 
 from service.bootstrap import Service
-from service.errors import ServiceError
+from service.errors import ServiceError, TooExpensive
 from service.naming import CREATED
 from service.outcome import Outcome, Result
-from service.runs.costs import Estimate, OfType, estimate
+from service.runs.costs import Cost, cost_of
+from service.runs.estimate import Estimate, Images, estimate, pages
 from service.runs.record import Count
 from service.runs.request import RunParameters
 from service.storage.addresses import ObjectLocation
-from service.storage.base import StoredObject
+from service.storage.metering import Meter, Usage, listings
 
 if TYPE_CHECKING:
     from service.runs.plan import Plan
@@ -90,7 +90,7 @@ class Counts(BaseModel):
         0, description="Of those created or skipped, the ones whose file ends too early, shown as far as it goes."
     )
     passed_over: Count = Field(0, description="Objects in the folder that are no images.")
-    left_out: Count = Field(0, description="Images that INCLUDE, EXCLUDE or `since` leave out.")
+    left_out: Count = Field(0, description="Images that INCLUDE, EXCLUDE, STORAGE_CLASSES or `since` leave out.")
     bytes_read: Count = 0
     bytes_written: Count = 0
 
@@ -109,12 +109,18 @@ class RunReport(Counts, RunIdentity):
     renames: list[Renamed] = Field([], description=f"The first {LIST_LIMIT}.")
     not_images: list[PassedOver] = Field([], description=f"The first {LIST_LIMIT} that were passed over.")
     error: Problem | None = Field(None, description="Why the run ended early, if it did.")
+    cost: Cost = Field(Cost(), description="Of what this call has asked of storage, and of its time.")
     estimate: Estimate | None = Field(None, description="Of a dry run.")
 
     @property
     def whole(self) -> bool:
         """Nothing is left that a retry could mend."""
         return not self.failed and self.error is None
+
+    @property
+    def is_too_expensive(self) -> bool:
+        """It was stopped at its limit of dollars: a retry with the same limit is useless."""
+        return self.error is not None and self.error.code == TooExpensive.code
 
 
 GROWING_FIELDS = frozenset({"rejections", "failures", "renames", "not_images"})
@@ -135,6 +141,10 @@ class Report:
         self.listed_all = False
         """All images of the chunk were listed."""
         self.ended = False
+        self.to_make = Images()
+        """Images that a dry run would make."""
+        self.meter = Meter()
+        """Counts the operations of the run; see `metered`."""
         self._settings = service.settings
         self._metrics = service.metrics
         self._started = time.monotonic()
@@ -149,7 +159,8 @@ class Report:
             dry_run=params.dry_run,
             elapsed_seconds=0,
         )
-        self._to_make: defaultdict[str, OfType] = defaultdict(OfType)
+        self._planning = Usage()
+        """The operations by which the images of all tasks were split."""
 
     @property
     def task_total(self) -> int | None:
@@ -159,11 +170,26 @@ class Report:
         return self._so_far.discovered if self.listed_all else None
 
     @property
+    def cost(self) -> Cost:
+        """What the task has asked of storage so far, and its time."""
+        return cost_of(self.meter.usage, self._seconds, self._settings.prices)
+
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    @property
     def state(self) -> State:
         """The state of the task."""
         if not self.ended:
             return State.WORKING if self.plan else State.PLANNING
         return State.WHOLE if self._so_far.whole else State.UNFINISHED
+
+    def begin_chunk(self, plan: "Plan", *, was_planned: bool) -> None:
+        """Note the plan, and whether this task has found it or made it."""
+        self.plan = plan
+        if not was_planned and self.params.chunk.count > 1:
+            self._planning = self.meter.usage
 
     def discover(self) -> None:
         """Count an image that was listed."""
@@ -212,13 +238,6 @@ class Report:
                 so_far.failed += 1
                 _append(so_far.failures, Problem(source=source, code=outcome.code, reason=outcome.reason))
 
-    def add_to_estimate(self, source: StoredObject) -> None:
-        """Count an image that a dry run would make."""
-        with self._lock:
-            of_type = self._to_make[source.content_type]
-            of_type.images += 1
-            of_type.bytes += source.size
-
     def end_early(self, error: ServiceError) -> None:
         """Note why the run cannot go on."""
         with self._lock:
@@ -232,24 +251,24 @@ class Report:
                 update={name: list(getattr(self._so_far, name)) for name in GROWING_FIELDS}
             )
             if self.params.dry_run:
-                settings = self._settings
-                report.estimate = estimate(
-                    self._to_make,
-                    listed=self.listed,
-                    tasks=self.params.chunk.count,
-                    renamed=report.renamed,
-                    outputs=len(settings.specs),
-                    prices=settings.prices,
-                )
+                report.estimate = self._estimate(report.renamed)
         plan = self.plan
         hour = plan.hour if plan else self.params.hour
         report.timestamp = str(hour or CREATED)
         report.output_folder = f"gs://{self._settings.destination_bucket}/{f'{hour}/' if hour else ''}"
-        report.elapsed_seconds = round(time.monotonic() - self._started, 3)
+        report.elapsed_seconds = round(self._seconds, 3)
+        report.cost = self.cost
         if plan and plan.total is not None:
             in_folder = plan.total - plan.sizes[self.params.chunk.index] + report.discovered
             report.discovered = in_folder if self.listed_all else max(in_folder, plan.total)
         return report
+
+    def _estimate(self, renamed: int) -> Estimate:
+        """Estimate what the images that were counted take; what finds them is asked by a dry run, too."""
+        shared = self.params.chunk.count > 1
+        # Of the listing that plans, each task counts as much as it lists itself.
+        asked = self.meter.usage - self._planning + listings(pages(self.listed) if shared else 0)
+        return estimate(self.to_make, asked, self._settings, renamed=renamed, shared=shared)
 
 
 _Item = TypeVar("_Item")

@@ -19,6 +19,7 @@ from service.errors import (
     RetryLater,
     ServiceError,
     StorageUnavailable,
+    TooExpensive,
 )
 from service.process import Stop
 from service.runs.partition import Chunk
@@ -136,7 +137,7 @@ class Reporter:
 
         A task that the run's plan refuses writes none: the name is for the report of the run's own task.
         """
-        if error and issubclass(error, InvalidValue):
+        if error and issubclass(error, InvalidValue) and not issubclass(error, TooExpensive):
             self._is_of_run, self._loss = False, None
         self._ended.set()
         self._thread.join()

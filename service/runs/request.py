@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from service.errors import InvalidValue, OutsideFence
 from service.naming import BOOKKEEPING_FOLDER, CREATED, RUN, TIMESTAMP_PATTERN, Hour, parse_timestamp
 from service.runs.partition import Chunk
-from service.settings import MAX_TASKS, Settings
+from service.settings import MAX_TASKS, Settings, check_dollars
 from service.storage.addresses import FOLDER_PATTERN, FolderLocation
 from service.telemetry.metrics import Door
 
@@ -25,6 +25,7 @@ _FolderAddress = Annotated[str, WithJsonSchema({"type": "string", "pattern": FOL
 _TaskIndex = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 0, "maximum": MAX_TASKS - 1})]
 _TaskCount = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_TASKS})]
 _Timestamp = Annotated[str, WithJsonSchema({"type": "string", "pattern": TIMESTAMP_PATTERN})]
+_Dollars = Annotated[float, WithJsonSchema({"type": "number", "minimum": 0})]
 _Since = Annotated[
     str,
     WithJsonSchema({"type": "string", "anyOf": [{"pattern": f"^(?:{_AGE.pattern})$"}, {"format": "date-time"}]}),
@@ -93,6 +94,18 @@ class RunRequest(BaseModel):
     dry_run: bool = Field(
         default=False, description="List, count and estimate; read no image and write nothing. Default: false."
     )
+    max_dollars: _Dollars | None = Field(
+        None, description="The most that the run may cost, in US dollars. Default: MAX_RUN_DOLLARS."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The most that a run may cost."""
+
+    field: str
+    """The field or the setting that says so."""
+    dollars: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +129,8 @@ class RunParameters:
     """The text of `since`, a time or an age."""
     overwrite: bool
     dry_run: bool
+    limit: Limit | None
+    """None for a dry run, which costs little and tells the price."""
     attempt: int
     """Number of earlier attempts at this task, as Cloud Run counts them."""
     output_fingerprint: str
@@ -134,6 +149,8 @@ class RunParameters:
             InvalidValue: a field has a value that cannot be.
             OutsideFence: the folder is not in INPUT_FOLDER.
         """
+        if request.max_dollars is not None:
+            check_dollars(request.max_dollars, "max_dollars")
         folder = fence = settings.input_folder
         if request.input_folder is not None:
             folder = FolderLocation.parse(request.input_folder, "input_folder")
@@ -170,7 +187,14 @@ class RunParameters:
             since_as_given=request.since,
             overwrite=request.overwrite,
             dry_run=request.dry_run,
+            limit=None if request.dry_run else _limit(request, settings),
             attempt=settings.cloud_run_task_attempt,
             output_fingerprint=settings.output_fingerprint,
             door=door,
         )
+
+
+def _limit(request: RunRequest, settings: Settings) -> Limit | None:
+    if request.max_dollars is not None:
+        return Limit("max_dollars", request.max_dollars)
+    return None if settings.max_run_dollars is None else Limit("MAX_RUN_DOLLARS", settings.max_run_dollars)

@@ -7,94 +7,35 @@ import logging
 from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import partial
-from itertools import chain, islice
 
 import structlog
 
 from service.bootstrap import Service
 from service.errors import (
-    BucketNotFound,
     InternalError,
     InvalidValue,
     RetryLater,
-    ServiceError,
     ShuttingDown,
     StorageRefused,
+    TooExpensive,
 )
-from service.naming import Hour
-from service.outcome import Outcome, Result, StoredThumbnail
+from service.outcome import Outcome, Result
 from service.process import Stop
 from service.runs.ahead import read_ahead
 from service.runs.bounded import map_bounded
-from service.runs.existing import BATCH, ExistingThumbnails, Work, hour_is_empty, in_batches, missing
-from service.runs.lease import Lease
+from service.runs.existing import BATCHES_AHEAD, ExistingThumbnails, Work, in_batches, missing
+from service.runs.limit import Allowance, check_price, say_what_is_left
 from service.runs.manifest import Manifest
-from service.runs.overlap import begin
-from service.runs.plan import Plan, obtain_plan, read_plan
+from service.runs.plan import Plan, obtain_plan
+from service.runs.price import estimate_images
 from service.runs.report import GROWING_FIELDS, Report, State
-from service.runs.reporter import Reporter, previous_report
+from service.runs.reporter import Reporter
 from service.runs.request import RunParameters
-from service.runs.task_report import Attempt, TaskReport
-from service.storage.addresses import ALL_NAMES, NameRange, ObjectLocation
-from service.storage.base import Page, StoredObject
+from service.runs.start import Start, begin_look, end_early, list_range
+from service.runs.task_report import Attempt
+from service.storage.base import StoredObject
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """The findings of `preflight`, and the listing that it has begun."""
-
-    plan: Plan | None = None
-    previous: TaskReport | None = None
-    """The last report of an earlier attempt at this task."""
-    lease: Lease | None = None
-    """Of a run of many tasks that has no plan yet."""
-    objects: Iterator[StoredObject] | None = None
-    """The listing of the task's range, which has begun; None if the plan has to say first which range that is."""
-    first_page: Page | None = None
-    """Of the folder, if this task is to make the plan of many."""
-
-
-def preflight(params: RunParameters, service: Service, report: Report) -> Start | None:
-    """Read the plan and the first page of the listing, so that a mistake shows before an answer has begun.
-
-    The listing begins as soon as the task's range of names is known; that of a run's one task is, without a plan.
-    Return None if storage does not do its part; the report says so.
-
-    Raises:
-        BucketNotFound: the bucket of the input does not exist.
-        InvalidValue: the run was planned with something else than is asked for now.
-    """
-    open_listing = partial(_open_listing, params, service)
-    listing = begin(service.executor, open_listing) if params.chunk.count == 1 else None
-    plan = previous = lease = None
-    try:
-        if plan := read_plan(params, service):
-            listing = listing or begin(service.executor, partial(open_listing, plan.names(params.chunk)))
-            # A task that finds a plan may have been tried before.
-            previous = previous_report(params, service.store)
-        elif params.chunk.count > 1 and not params.dry_run:
-            lease = Lease(service.store, params.run_folder, params.chunk.index)
-            if not lease.acquire():
-                return Start(lease=lease)
-    except (RetryLater, StorageRefused) as error:
-        if isinstance(error, BucketNotFound) and params.run_folder.bucket == params.folder.bucket:
-            raise
-        _end_early(report, error)
-        return None
-    try:
-        if plan is None and params.chunk.count > 1:
-            return Start(lease=lease, first_page=service.store.list_page(params.folder))
-        objects = (listing or open_listing)()
-    except BucketNotFound:
-        raise
-    except RetryLater as error:
-        _end_early(report, error)
-        return None
-    return Start(plan, previous, lease, objects)
 
 
 def run_task(params: RunParameters, service: Service, start: Start, report: Report, stop: Stop) -> None:
@@ -105,6 +46,7 @@ def run_task(params: RunParameters, service: Service, start: Start, report: Repo
 
     Raises:
         InvalidValue: another task has meanwhile planned the run with something else than is asked for.
+        TooExpensive: the run costs more than it may; no image was read.
     """
     attempt = Attempt.after(start.previous, params)
     report.attempt = attempt.attempt
@@ -115,29 +57,34 @@ def run_task(params: RunParameters, service: Service, start: Start, report: Repo
         if manifest:
             manifest.add(outcome)
 
+    allowance = _open_allowance(service, start, report, attempt, stop)
     with nullcontext() if params.dry_run else Reporter(report, attempt, service.store, stop):
         try:
-            plan, looks_up = _agree_and_look(params, service, start, attempt, stop)
-            report.plan = plan
-            images = list_images(_objects_of_chunk(params, service, start, plan), plan, service, report, stop)
+            may_have_thumbnails = begin_look(params, service, start, attempt)
+            plan = start.plan or obtain_plan(params, service, start.lease, start.first_page, stop)
+            report.begin_chunk(plan, was_planned=start.plan is not None)
+            check_price(plan, params, service, stop)
+            looks_up = may_have_thumbnails(plan)
+            objects = start.objects or list_range(params, service, plan.names(params.chunk))
+            images = list_images(allowance.listed(objects) if allowance else objects, plan, service, report, stop)
             existing = ExistingThumbnails(
                 service.store, service.thumbnailer.outputs, plan.hour, stop, attempt.overwrite_before
             )
             batches = in_batches(images)
-            if params.dry_run or looks_up:
+            if (params.dry_run or looks_up) and not allowance:
                 # The next page is listed meanwhile. A run that makes every image has those in flight meanwhile.
                 batches = read_ahead(service.executor, batches, stop)
-            work_items = missing(batches, existing if looks_up else None, settle, service.executor)
-            for work, future in _make_thumbnails(params, service, existing, work_items, report):
+            # With a limit of dollars, one request is counted before the next is made.
+            ahead = 0 if allowance else BATCHES_AHEAD
+            work_items = missing(batches, existing if looks_up else None, settle, service.executor, ahead=ahead)
+            for work, future in _make_thumbnails(service, existing, work_items, report, allowance):
                 settle(_outcome_of(work.source, future))
             if manifest:
                 manifest.finish()
         except (RetryLater, StorageRefused) as error:
-            _end_early(report, error)
+            end_early(report, error)
         except InvalidValue as error:
-            # The plan of another task is for something else, which a retry does not mend.
-            _end_early(report, error)
-            raise
+            _end_refused(report, error)
         except BaseException:
             report.end_early(InternalError())
             raise
@@ -177,91 +124,34 @@ def log_summary(report: Report) -> None:
         "run ended",
         outcome=State.WHOLE if snapshot.whole else State.UNFINISHED,
         attempt=report.attempt,
-        **snapshot.model_dump(exclude={*GROWING_FIELDS}, exclude_none=True),
+        **snapshot.model_dump(mode="json", exclude={*GROWING_FIELDS}, exclude_none=True),
     )
     if snapshot.left_out and not snapshot.discovered and not report.params.since:
-        log.warning("INCLUDE and EXCLUDE leave out every image", left_out=snapshot.left_out)
-
-
-def _agree_and_look(
-    params: RunParameters, service: Service, start: Start, attempt: Attempt, stop: Stop
-) -> tuple[Plan, bool]:
-    """Return the plan, and True if there may be thumbnails to look up.
-
-    A run that begins in an empty hour has nothing to look up, which saves a dry run most of its time. A run of one task
-    looks at its hour while it writes its plan.
-    """
-    if start.plan:
-        return start.plan, not attempt.starts_over
-    is_empty = partial(hour_is_empty, service.store, service.settings.destination_bucket)
-    looks_early = params.chunk.count == 1 and not attempt.starts_over
-    is_ours_empty = begin(service.executor, partial(is_empty, params.hour)) if looks_early else None
-    plan = obtain_plan(params, service, start.lease, start.first_page, stop)
-    if attempt.starts_over:
-        return plan, False
-    # Another call may have planned the same run meanwhile, for another hour.
-    return plan, not (is_ours_empty() if is_ours_empty and plan.hour == params.hour else is_empty(plan.hour))
-
-
-def _objects_of_chunk(params: RunParameters, service: Service, start: Start, plan: Plan) -> Iterator[StoredObject]:
-    """List the task's range of names, or go on with the listing that has begun if it is that range."""
-    if start.objects:
-        return start.objects
-    return _list_range(params, service, plan.names(params.chunk))
-
-
-def _open_listing(params: RunParameters, service: Service, names: NameRange = ALL_NAMES) -> Iterator[StoredObject]:
-    """List the folder within a range of names, and wait for the first page."""
-    objects = _list_range(params, service, names)
-    return chain(list(islice(objects, 1)), objects)
-
-
-def _list_range(params: RunParameters, service: Service, names: NameRange) -> Iterator[StoredObject]:
-    """List the folder within a range of names; ask nothing if no name can be in it."""
-    return iter(()) if names.is_empty else service.store.list_objects(params.folder, names)
+        log.warning("INCLUDE, EXCLUDE and STORAGE_CLASSES leave out every image", left_out=snapshot.left_out)
 
 
 def _make_thumbnails(
-    params: RunParameters, service: Service, existing: ExistingThumbnails, work_items: Iterator[Work], report: Report
+    service: Service,
+    existing: ExistingThumbnails,
+    work_items: Iterator[Work],
+    report: Report,
+    allowance: Allowance | None,
 ) -> Iterator[tuple[Work, "Future[Outcome]"]]:
+    params = report.params
+    if params.dry_run:
+        return estimate_images(service, existing, work_items, report.to_make, report.add)
     thumbnailer, hour, made_since = service.thumbnailer, existing.hour, existing.made_since
-    names: set[ObjectLocation] = set()
-    """Thumbnails that a dry run would make of the images at hand."""
 
     def process(work: Work) -> Outcome:
-        return thumbnailer.process(
-            work.source, hour, looks_first=work.looks_first, overwrite=params.overwrite, made_since=made_since
-        )
-
-    def estimate(work: Work) -> Outcome:
-        if outcome := thumbnailer.decide(work.source, hour, looks_first=work.looks_first, made_since=made_since):
-            return outcome
-        report.add_to_estimate(work.source)
-        if len(names) >= BATCH:
-            names.clear()
-        source, folder = work.source.location, existing.outputs[0].folder
-        image_hour = hour or Hour.of(work.source.created)
-        name = folder.thumbnail(source, image_hour, "", distinct=False)
-        if name not in names:
-            names.add(name)
-            return Outcome(Result.CREATED, source)
-        variant = StoredThumbnail(folder.thumbnail(source, image_hour, "", distinct=True), 0, 0, 0, renamed=True)
-        return Outcome(Result.CREATED, source, thumbnails=(variant,))
-
-    def to_be_asked() -> Iterator[Work]:
-        """Estimate the images of which nothing has to be asked; yield the others."""
-        for work in work_items:
-            # Nothing else asks, since nothing goes through the executor.
-            existing.stop.raise_if_set("the run was stopped before its last image")
-            if work.looks_first or service.selection.needs_sniffing(work.source):
-                yield work
-            else:
-                report.add(estimate(work))
+        with allowance.processing(work) if allowance else nullcontext():
+            return thumbnailer.process(
+                work.source, hour, looks_first=work.looks_first, overwrite=params.overwrite, made_since=made_since
+            )
 
     return map_bounded(
         service.executor,
-        estimate if params.dry_run else process,
-        to_be_asked() if params.dry_run else work_items,
+        process,
+        allowance.admit(work_items) if allowance else work_items,
         # A few images wait for a thread, so that no thread waits for an image.
         limit=service.settings.concurrency * 7 // 6,
         stop=existing.stop,
@@ -285,6 +175,25 @@ def _outcome_of(image: StoredObject, future: "Future[Outcome]") -> Outcome:
         return Outcome.failed(image.location, InternalError())
 
 
-def _end_early(report: Report, error: ServiceError) -> None:
-    log.error("run cannot go on", code=error.code, reason=str(error))
-    report.end_early(error)
+def _open_allowance(service: Service, start: Start, report: Report, attempt: Attempt, stop: Stop) -> Allowance | None:
+    """Return the dollars that a run may spend, if they suffice to begin it and to end it; None if there is no limit."""
+    # A run that was whole begins anew.
+    goes_on = start.previous is not None and start.previous.state is not State.WHOLE
+    allowance = Allowance.of(service, report, attempt.cost_before.dollars if goes_on else 0.0, stop)
+    if allowance:
+        try:
+            allowance.check_start(start.objects or ())
+        except TooExpensive as error:
+            end_early(report, error)
+            raise
+    return allowance
+
+
+def _end_refused(report: Report, error: InvalidValue) -> None:
+    """Note that the run was stopped at its limit of dollars, or raise the error."""
+    if isinstance(error, TooExpensive) and not error.estimate:
+        end_early(report, say_what_is_left(error, report))
+        return
+    # The run costs too much, or its plan is for something else, which a retry does not mend.
+    end_early(report, error)
+    raise error

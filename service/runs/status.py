@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from service.errors import InvalidValue, ObjectNotFound, SourceTooLarge
 from service.naming import BOOKKEEPING_FOLDER, number_in
+from service.runs.costs import Cost, PlannedCost, rounded
 from service.runs.plan import PLAN_NAME, Plan, load_plan
 from service.runs.record import MAX_RECORD_BYTES, UNREADABLE, problem_of
 from service.runs.report import LIST_LIMIT, Counts, Problem, State
@@ -71,6 +72,11 @@ class RunStatus(BaseModel):
     passed_over: int = 0
     bytes_read: int = 0
     bytes_written: int = 0
+    cost: Cost = Field(Cost(), description="So far, of all attempts of all tasks.")
+    expected_dollars: float | None = Field(None, description="Of the whole run: so far, and what is left.")
+    estimate: PlannedCost | None = Field(
+        None, description="When a run of many tasks was planned: at most, with all images."
+    )
     images_per_second: float = Field(0.0, description="Of the tasks at work, each since its report before.")
     seconds_left: float | None = Field(None, description="At that rate; none where nobody is at work.")
     attempts: int = Field(0, description="How often tasks were started, retries and all.")
@@ -121,6 +127,7 @@ def run_status(store: ObjectStore, bucket: str, run_id: str) -> RunStatus:
         _add_plan(status, plan_object, load_plan(store, plan_object, run_id), summaries)
     _sort_tasks(status, latest, unreadable)
     _judge(status)
+    status.expected_dollars = _expected_dollars(status)
     _add_problems(status, store, latest)
     return status
 
@@ -130,6 +137,7 @@ def _add_up(status: RunStatus, summaries: Sequence[Summary]) -> None:
     now = sum(summaries, Counts())
     for field in ("created", "renamed", "bytes_read", "bytes_written"):
         setattr(status, field, getattr(made, field))
+    status.cost = sum((summary.cost_before + summary.cost for summary in summaries), Cost())
     for field in ("rejected", "failed", "damaged", "passed_over"):
         setattr(status, field, getattr(now, field))
     for summary in summaries:
@@ -145,6 +153,7 @@ def _add_plan(status: RunStatus, stored: StoredObject, plan: Plan, summaries: Se
     status.output_folder = f"gs://{stored.location.bucket}/{f'{plan.hour}/' if plan.hour else ''}"
     status.task_count = plan.task_count
     status.planned = stored.created
+    status.estimate = plan.cost
     listed = [summary.discovered for summary in summaries if summary.listed_all]
     planned = plan.total or 0
     # A task that has listed its chunk knows how many images it found more, or fewer, than were planned.
@@ -154,6 +163,25 @@ def _add_plan(status: RunStatus, stored: StoredObject, plan: Plan, summaries: Se
         status.total, status.done = total, min(status.done, total)
     elif plan.total is not None:
         status.total = max(total, status.done)
+
+
+def _expected_dollars(status: RunStatus) -> float | None:
+    """Return what the whole run costs: what it has cost, and what is planned or, without a plan, usual for the rest."""
+    if not (status.total and status.done):
+        return None
+    so_far, further = status.cost.by_class, max(0.0, status.total / status.done - 1)
+    asked = sum(of_class.dollars for of_class in so_far.values())
+    rest = asked * further
+    if status.estimate and further:
+        planned = status.estimate.by_class
+        rest = sum(
+            max(0.0, of_class.dollars - (so_far[each].dollars if each in so_far else 0.0))
+            for each, of_class in planned.items()
+        )
+        # An estimate of all images counts those that turn out to be up to date.
+        if sum(of_class.images for of_class in planned.values()) == status.total:
+            rest *= 1 - status.skipped / max(status.done, status.skipped)
+    return rounded(status.cost.dollars + rest + max(0.0, status.cost.dollars - asked) * further)
 
 
 def _sort_tasks(status: RunStatus, latest: Mapping[int, StoredReport], unreadable: Mapping[int, Problem]) -> None:

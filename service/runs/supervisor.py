@@ -17,7 +17,9 @@ from service.errors import Overloaded, ShuttingDown
 from service.process import POLL_SECONDS, Stop
 from service.runs.report import Report, RunReport
 from service.runs.request import RunParameters
-from service.runs.runner import Start, log_summary, preflight, run_task
+from service.runs.runner import log_summary, run_task
+from service.runs.start import Start, preflight
+from service.storage.metering import metered
 
 _Result = TypeVar("_Result")
 
@@ -49,7 +51,7 @@ async def open_run(
     """
     slot = _Slot(service.run_slots)
     try:
-        opening = slot.work(params, partial(preflight, params, service, report))
+        opening = slot.work(report, partial(preflight, params, service, report))
         if not await settled(opening, service):
             raise ShuttingDown("the process ends before the folder's listing came")
         async with aclosing(_supervise(params, service, await opening, report, interval, slot)) as snapshots:
@@ -65,7 +67,7 @@ async def _supervise(
         log_summary(report)
         return
     stop = Stop(service.stop)
-    work = slot.work(params, partial(run_task, params, service, start, report, stop))
+    work = slot.work(report, partial(run_task, params, service, start, report, stop))
     try:
         while not await settled(work, service, interval):
             if service.stop.is_set_for(service.shutdown.run):
@@ -88,12 +90,14 @@ class _Slot:
         self._slots = slots
         self._work: Future[Any] | None = None
 
-    def work(self, params: RunParameters, call: Callable[[], _Result]) -> "Future[_Result]":
+    def work(self, report: Report, call: Callable[[], _Result]) -> "Future[_Result]":
         """Call in a thread that other requests do not share: a run may take hours, or hang in storage.
 
-        Every line of the log that the run causes names it, also the lines of its worker threads.
+        Every line of the log that the run causes names it, and its report counts every operation, also those of its
+        worker threads.
         """
-        with bound_contextvars(run_id=params.run_id, task_index=params.chunk.index):
+        params = report.params
+        with bound_contextvars(run_id=params.run_id, task_index=params.chunk.index), metered(report.meter):
             call_in_thread = to_thread.run_sync(call, abandon_on_cancel=True, limiter=CapacityLimiter(1))
             self._work = work = asyncio.ensure_future(call_in_thread)
         return work

@@ -5,6 +5,7 @@ from typing import Self
 
 from pydantic import AwareDatetime, BaseModel, Field
 
+from service.runs.costs import Cost
 from service.runs.record import Count, Record
 from service.runs.report import Counts, RunReport, State
 from service.runs.request import RunParameters
@@ -16,6 +17,7 @@ class Attempt(BaseModel):
     attempt: Count = Field(description="0 for the first.")
     started: AwareDatetime
     made_before: Counts = Field(Counts(), description="By earlier attempts at the same chunk.")
+    cost_before: Cost = Field(Cost(), description="Of earlier attempts at the same chunk.")
     done_before: Count = Field(0, description="Images that earlier attempts were done with, if this one goes on.")
     overwrite_before: AwareDatetime | None = Field(
         None, description="With `overwrite`: older thumbnails are made again."
@@ -35,6 +37,7 @@ class Attempt(BaseModel):
             attempt=max(params.attempt, previous.attempt + 1),
             started=now,
             made_before=previous.made_before + previous,
+            cost_before=previous.cost_before + previous.cost,
             done_before=0 if params.overwrite and not goes_on else previous.done,
             overwrite_before=(goes_on or now) if params.overwrite else None,
         )
@@ -54,6 +57,7 @@ class Summary(Counts, Attempt, Record):
     images_per_second: float = Field(ge=0, allow_inf_nan=False, description="Since the report before.")
     listed_all: bool = Field(default=False, description="`discovered` grows no more.")
     has_error: bool = False
+    cost: Cost = Cost()
 
     @property
     def done(self) -> int:

@@ -10,8 +10,9 @@ from typing import Any, Protocol, Self
 
 from service.errors import ServiceError, StorageUnavailable
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
+from service.storage.classes import StorageClass, class_named
 
-RESOURCE_FIELDS = "name,generation,size,timeCreated,contentType,contentEncoding,metadata"
+RESOURCE_FIELDS = "name,generation,size,timeCreated,contentType,contentEncoding,storageClass,metadata"
 """The fields of an object resource that `StoredObject.from_resource` reads."""
 
 
@@ -32,6 +33,8 @@ class StoredObject:
     content_type: str = ""
     content_encoding: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    storage_class: StorageClass | None = None
+    """None if the resource does not say."""
 
     @classmethod
     def from_resource(cls, bucket: str, resource: Mapping[str, Any]) -> Self:
@@ -44,13 +47,15 @@ class StoredObject:
         content_type = resource.get("contentType", "")
         content_encoding = resource.get("contentEncoding", "")
         metadata = resource.get("metadata", {})
-        texts = isinstance(content_type, str) and isinstance(content_encoding, str)
+        class_name = resource.get("storageClass", "")
+        texts = isinstance(content_type, str) and isinstance(content_encoding, str) and isinstance(class_name, str)
         if not (created.tzinfo and texts and isinstance(metadata, dict)):
-            raise TypeError("malformed timeCreated, contentType, contentEncoding or metadata")
+            raise TypeError("malformed timeCreated, contentType, contentEncoding, storageClass or metadata")
         location = ObjectLocation(bucket, resource["name"])
         generation, size = int(resource["generation"]), int(resource.get("size", 0))
         # Positional arguments: this runs for each object of a listing, and keywords take a tenth longer.
-        return cls(location, generation, size, created, content_type, content_encoding, metadata)
+        storage_class = class_named(class_name) if class_name else None
+        return cls(location, generation, size, created, content_type, content_encoding, metadata, storage_class)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,8 @@ class ObjectStore(Protocol):
     """The object storage that the service needs.
 
     Every call but `close`, and every call of an upload, may raise StorageUnavailable, PermissionMissing or
-    StorageRefused. Listings and writes raise BucketNotFound, `list_objects` with its first object.
+    StorageRefused. Listings and writes raise BucketNotFound, `list_objects` with its first object. What a call is
+    served is counted; see `metering`.
     """
 
     def close(self) -> None:

@@ -33,7 +33,9 @@ from service.errors import (
 )
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
 from service.storage.base import RESOURCE_FIELDS, Folders, FoundObjects, Page, StoredObject, Upload
+from service.storage.classes import StorageClass
 from service.storage.media import MediaClient, error_message
+from service.storage.metering import Operation, count
 
 _TIMEOUT = (5, 15)
 """Seconds to connect, and seconds of silence, until one attempt times out."""
@@ -64,12 +66,13 @@ class CloudStore:
     All threads share one instance, with one client.
     """
 
-    def __init__(self, connections: int) -> None:
+    def __init__(self, connections: int, storage_class: StorageClass = StorageClass.STANDARD) -> None:
         """Find the credentials, or raise CredentialsMissing. Makes no request.
 
         `connections` is the most calls at once. The client keeps 10 by default, and would open and close one for each
-        further call.
+        further call. Everything is written in the storage class, whatever the bucket's default is.
         """
+        self._storage_class = storage_class
         # Otherwise the client requests the bucket's metadata in the background, which needs another permission.
         os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "1")
         try:
@@ -141,7 +144,9 @@ class CloudStore:
             "prettyPrint": "false",
             **options,
         }
-        return self._media.list_page(folder.bucket, {key: value for key, value in query.items() if value is not None})
+        page = self._media.list_page(folder.bucket, {key: value for key, value in query.items() if value is not None})
+        count(Operation.LIST)
+        return page
 
     def stat(self, location: ObjectLocation, generation: int | None = None) -> StoredObject:
         """See `ObjectStore`."""
@@ -186,7 +191,12 @@ class CloudStore:
         if_generation: int | None,
     ) -> None:
         """See `ObjectStore`."""
-        resource = {"name": location.name, "contentType": content_type, "metadata": dict(metadata)}
+        resource = {
+            "name": location.name,
+            "contentType": content_type,
+            "metadata": dict(metadata),
+            "storageClass": self._storage_class,
+        }
         if cache_control is not None:
             resource["cacheControl"] = cache_control
         with _errors_translated("write", location):
@@ -202,7 +212,7 @@ class CloudStore:
 
     def open_upload(self, location: ObjectLocation, content_type: str) -> Upload:
         """See `ObjectStore`."""
-        return _CloudUpload(self._media, location, content_type)
+        return _CloudUpload(self._media, location, content_type, self._storage_class)
 
 
 class _CloudUpload:
@@ -211,13 +221,16 @@ class _CloudUpload:
     The client's own writer would finish an abandoned object when it is collected as garbage.
     """
 
-    def __init__(self, media: MediaClient, location: ObjectLocation, content_type: str) -> None:
+    def __init__(
+        self, media: MediaClient, location: ObjectLocation, content_type: str, storage_class: StorageClass
+    ) -> None:
         self._media = media
+        self._storage_class = storage_class
         self._location = location
         self._sent = 0
         self._checksum = 0
         with _errors_translated("write", location):
-            resource = {"name": location.name, "contentType": content_type}
+            resource = {"name": location.name, "contentType": content_type, "storageClass": storage_class}
             self._session = media.begin_upload(location.bucket, resource)
 
     def send(self, data: bytes) -> None:
@@ -232,6 +245,8 @@ class _CloudUpload:
         checksum = google_crc32c.extend(self._checksum, data)
         with _errors_translated("write", self._location):
             self._media.continue_upload(self._session, data, self._sent, checksum=checksum)
+        # However many requests it took, it is billed as one operation.
+        count(Operation.WRITE, self._storage_class)
 
 
 def _objects(bucket: str, page: Mapping[str, Any], glob: str | None) -> Iterator[StoredObject]:

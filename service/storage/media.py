@@ -25,6 +25,8 @@ from urllib3.exceptions import NewConnectionError, ProtocolError
 
 from service.storage.addresses import ObjectLocation
 from service.storage.base import RESOURCE_FIELDS, StoredObject
+from service.storage.classes import class_named
+from service.storage.metering import Operation, count
 
 _USER_AGENT = f"thumbnail-service gcloud-python/{client_version}"
 _UNAUTHORIZED = 401
@@ -84,6 +86,7 @@ class MediaClient:
         query = {"fields": RESOURCE_FIELDS} | ({} if generation is None else {"generation": generation})
         path = f"/storage/v1/{_path(location)}?{urlencode(query)}"
         resource: Mapping[str, Any] = json.loads(self._retry(self._request)("GET", path, {}).data)
+        count(Operation.DESCRIBE, class_named(resource.get("storageClass", "")))
         return resource
 
     def read(self, stored: StoredObject, *, first: int | None = None) -> bytes:
@@ -105,6 +108,7 @@ class MediaClient:
             response = self._request("GET", path, headers, preload=False)
             # One byte more tells an answer that is too long.
             data = _read_at_most(response, size + 1)
+            count(Operation.READ, stored.storage_class, len(data))
             if first is None:
                 _verify(data, size, response.headers.get("x-goog-hash", ""))
                 return data
@@ -136,7 +140,9 @@ class MediaClient:
         path = f"/upload/storage/v1/b/{bucket}/o?{urlencode(query)}"
 
         def attempt() -> None:
-            _verify_written(self._request("POST", path, headers, body))
+            response = self._request("POST", path, headers, body)
+            count(Operation.WRITE, class_named(resource.get("storageClass", "")))
+            _verify_written(response)
 
         self._retry(attempt)()
 

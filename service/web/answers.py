@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -24,9 +24,11 @@ from service.errors import (
     RequestTooLarge,
     RetryLater,
     ServiceError,
+    TooExpensive,
     UnusableEvent,
     WrongSettings,
 )
+from service.runs.costs import PlannedCost
 from service.web.body import MAX_BODY_BYTES
 from service.web.pages import VARY, Pages, prefers_page
 
@@ -56,6 +58,7 @@ class ErrorAnswer(BaseModel):
     code: str
     reason: str
     field: str | None = None
+    estimate: PlannedCost | None = Field(None, description="Of a run that would cost more than it may.")
 
 
 Described = dict[int | str, dict[str, Any]]
@@ -105,7 +108,10 @@ async def answer_error(
     An error that may pass is logged with the message and the fields; one that only the caller can mend is not.
     """
     field = error.field if isinstance(error, InvalidValue) else None
-    answer = ErrorAnswer(code=error.code, reason=str(error), field=field)
+    estimate = error.estimate if isinstance(error, TooExpensive) else None
+    answer = ErrorAnswer.model_validate(
+        {"code": error.code, "reason": str(error), "field": field, "estimate": estimate}
+    )
     headers = {}
     if isinstance(error, RetryLater):
         log.warning(message, **fields, code=error.code, reason=str(error))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel, ByteSize
 
 from service.events import FINALIZED
+from service.runs.status import RunStatus
 from service.settings import Settings
 
 
@@ -34,6 +35,19 @@ def _text(value: object) -> str:
     return re.sub(r"://[^/?#]*@", "://", str(value))
 
 
+def estimate_command(status: RunStatus, base_url: str) -> str:
+    """Return a command that estimates what making the rest of a run would cost, safe to paste into a shell."""
+    body = {"dry_run": True, "input_folder": status.input_folder, "timestamp": status.timestamp}
+    given = json.dumps({name: value for name, value in body.items() if value is not None}, ensure_ascii=False)
+    return f"curl -X POST {_address(base_url, 'run')} -d {shlex.quote(given)}"
+
+
+def _address(base_url: str, path: str) -> str:
+    # Cloud Run refuses calls without a token; a service on the reader's own machine needs none.
+    token = ' -H "Authorization: Bearer $(gcloud auth print-identity-token)"' if base_url.startswith("https:") else ""
+    return f"{shlex.quote(base_url + path)}{token}"
+
+
 def command_examples(settings: Settings, base_url: str) -> dict[str, str]:
     """Return a command for each purpose, safe to paste into a shell.
 
@@ -41,9 +55,7 @@ def command_examples(settings: Settings, base_url: str) -> dict[str, str]:
         settings: of this service.
         base_url: the address that the reader came by, with a slash at the end. It is the caller's own text.
     """
-    # Cloud Run refuses calls without a token; a service on the reader's own machine needs none.
-    token = ' -H "Authorization: Bearer $(gcloud auth print-identity-token)"' if base_url.startswith("https:") else ""
-    run, events, runs = (f"{shlex.quote(base_url + path)}{token}" for path in ("run", "events", "runs"))
+    run, events, runs = (_address(base_url, path) for path in ("run", "events", "runs"))
     folder = settings.input_folder
     event = {"bucket": folder.bucket, "name": f"{folder.prefix}cat.jpg"}
     attributes = {
@@ -60,7 +72,7 @@ def command_examples(settings: Settings, base_url: str) -> dict[str, str]:
     stream = f"curl -N -X POST {run} -H 'Accept: application/x-ndjson'"
     return {
         "Make thumbnails of the whole folder, with a line of progress every second": stream,
-        "Count the images and estimate the cost, without making thumbnails": count,
+        "Count the images and estimate the cost by storage class, without making thumbnails": count,
         "Make the thumbnail of one object, as an event of Eventarc does": f"curl {events}{headers} -d {body}",
         "List the latest runs": f"curl {runs}",
         "Run the first of four tasks, as a Cloud Run job does": f"{task} python -m service.job",

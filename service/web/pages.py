@@ -17,8 +17,9 @@ from service.naming import CREATED, Hour
 from service.runs.run_list import RunList, list_runs
 from service.runs.status import RunStatus
 from service.storage.base import FoundObjects
+from service.storage.classes import StorageClass
 from service.web.contact_sheet import MAX_IMAGE_BYTES, Thumbnail, contact_sheet, find_thumbnail, newest_hours
-from service.web.overview import command_examples, setting_rows
+from service.web.overview import command_examples, estimate_command, setting_rows
 from service.web.static_files import IMMUTABLE, NO_CACHE, STATIC, VersionedStaticFiles
 from service.web.storage_threads import StorageThreads
 
@@ -100,10 +101,15 @@ class Pages:
         """Return the page of the latest runs."""
         return self._page("runs.html", section="runs", runs=runs)
 
-    def run(self, status: RunStatus) -> Response:
-        """Return the page of one run."""
+    def run(self, status: RunStatus, base_url: str) -> Response:
+        """Return the page of one run, for a reader who came by an address."""
         return self._page(
-            "run.html", section="runs", run=status, hour=None if status.timestamp == CREATED else status.timestamp
+            "run.html",
+            section="runs",
+            run=status,
+            hour=None if status.timestamp == CREATED else status.timestamp,
+            classes=[each for each in StorageClass if each in _classes_of(status)],
+            command=estimate_command(status, base_url),
         )
 
     def thumbnails(self, source: str, found: FoundObjects) -> Response:
@@ -178,6 +184,10 @@ class Pages:
 
         content = render(template, bucket=self._bucket, **values)
         return Response(content, headers=_PAGE_HEADERS, media_type="text/html")
+
+
+def _classes_of(status: RunStatus) -> set[StorageClass]:
+    return {*status.cost.by_class, *(status.estimate.by_class if status.estimate else ())}
 
 
 def add_docs(app: FastAPI) -> None:

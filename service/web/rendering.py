@@ -4,6 +4,7 @@ Object names, reasons and parameters are hostile text. They are escaped everywhe
 reorder the text around them, and are percent-encoded in addresses.
 """
 
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -65,6 +66,13 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {whole_seconds} s" if minutes else f"{whole_seconds} s"
 
 
+def _dollars(dollars: float) -> str:
+    """Format dollars: `$168.40`, `$0.0213`, `$0`; of less than a dollar, two digits that tell something."""
+    if not dollars or dollars >= 1:
+        return f"${dollars:,.2f}" if dollars else "$0"
+    return f"${dollars:.{1 - math.floor(math.log10(dollars))}f}"
+
+
 def _moment(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
@@ -92,6 +100,7 @@ _environment.filters |= {
     "number": _number,
     "size": format_size,
     "duration": _duration,
+    "dollars": _dollars,
     "moment": _moment,
     "hour": _long_hour,
 }

@@ -47,7 +47,11 @@ def add_run_routes(app: FastAPI, service: Service, pages: Pages | None, threads:
             403: {"model": ErrorAnswer, "description": f"The folder is outside INPUT_FOLDER. Or: {FOREIGN_PAGE}"},
             404: {"model": ErrorAnswer, "description": "The bucket does not exist."},
             **TOO_LARGE,
-            422: {"model": ErrorAnswer, "description": "A field is unknown or wrong."},
+            422: {
+                "model": RunReport | ErrorAnswer,
+                "description": "A field is unknown or wrong. Or the run costs more than it may (`too_expensive`): "
+                "with the estimate if it was refused, and with the report if it was stopped.",
+            },
             **try_again(
                 "Something failed and may work later: call again. Without a report, no run has begun.",
                 RunReport | ErrorAnswer,
@@ -80,11 +84,10 @@ def add_run_routes(app: FastAPI, service: Service, pages: Pages | None, threads:
             if await request.is_disconnected():
                 break
         answer = report.snapshot()
-        return Response(
-            answer.model_dump_json(exclude_none=True),
-            HTTPStatus.OK if answer.whole else HTTPStatus.SERVICE_UNAVAILABLE,
-            media_type="application/json",
-        )
+        status = HTTPStatus.OK if answer.whole else HTTPStatus.SERVICE_UNAVAILABLE
+        if answer.is_too_expensive:
+            status = HTTPStatus.UNPROCESSABLE_ENTITY
+        return Response(answer.model_dump_json(exclude_none=True), status, media_type="application/json")
 
     @app.head("/runs", include_in_schema=False, response_model=RunList)
     @app.get("/runs", response_model=RunList, responses=UNAVAILABLE)
@@ -111,7 +114,7 @@ def add_run_routes(app: FastAPI, service: Service, pages: Pages | None, threads:
         """Progress of a run: the sum of what its tasks have reported."""
         status = run_status(store, bucket, check_run_id(run_id))
         response.headers.update(vary)
-        return pages.run(status) if pages and prefers_page(request) else status
+        return pages.run(status, str(request.base_url)) if pages and prefers_page(request) else status
 
 
 async def _until_answered() -> AsyncIterator[AsyncExitStack]:

@@ -10,9 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from service.runs.costs import OfType, estimate
+from service.prices import Prices
+from service.runs.estimate import Images, estimate, pages
 from service.runs.reporter import seconds_between_reports
-from service.settings import Prices
+from service.settings import Settings
+from service.storage.classes import StorageClass
+from service.storage.metering import listings
 from tests.benchmarks.corpora import corpus
 from tests.benchmarks.processes import StandIn, server, stand_in
 from tests.benchmarks.sections import NEAR, Effort, Say, Section
@@ -176,8 +179,9 @@ def section(effort: Effort, say: Say) -> Section:
         "$ in all",
     )  # fmt: skip
     promised = estimate(
-        {"image/jpeg": OfType(images=_IMAGES, bytes=round(_IMAGES * basis.bytes_an_image))},
-        listed=_IMAGES, outputs=1, prices=_PRICES,
+        Images({("image/jpeg", StorageClass.STANDARD): (_IMAGES, round(_IMAGES * basis.bytes_an_image))}),
+        listings(pages(_IMAGES)),
+        Settings.model_validate({"input_folder": "gs://photos", "prices": _PRICES.model_dump_json()}),
     )  # fmt: skip
     text = (
         f"{table(titles, rows)}\n"

@@ -11,7 +11,7 @@ from service.images import formats
 from service.images.formats import DEFAULT_SECONDS_PER_MIB, FORMATS, OUTPUT_MEDIA_TYPES, Format
 from service.images.pillow import READABLE
 from service.images.spec import OutputFormat
-from service.runs.costs import SECONDS_PER_MIB
+from service.runs.estimate import SECONDS_PER_MIB
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,52 +1,66 @@
+from collections import Counter
+
 import pytest
 from pydantic import ValidationError
 
-from service.runs.costs import SECONDS_PER_MIB, OfType, estimate
-from service.settings import Prices, load_settings
+from service.prices import Prices
+from service.runs.costs import ClassCost, Cost, cost_of
+from service.settings import load_settings
+from service.storage.classes import StorageClass
+from service.storage.metering import Operation, Usage
 
-MEBIBYTE = 1024 * 1024
-
-
-def test_a_million_phone_photos_cost_what_the_price_pages_say() -> None:
-    photos = {"image/jpeg": OfType(images=1_000_000, bytes=4_000_000 * MEBIBYTE)}
-    got = estimate(photos, listed=1_000_000, outputs=1, prices=Prices(), tasks=100)
-    assert (got.media_reads, got.writes, got.bytes_to_read) == (1_000_000, 1_000_000, 4_000_000 * MEBIBYTE)
-    # Writes and two listings of a thousand pages; and reads. The rest is bookkeeping.
-    assert got.class_a_requests == pytest.approx(1_002_000, abs=10)
-    assert got.class_b_requests == pytest.approx(1_000_000, abs=10)
-    requests = 1_002_000 * 0.05 / 10_000 + 1_000_000 * 0.004 / 10_000
-    computing = got.seconds * (0.000018 + 0.5 * 0.000002)
-    assert got.dollars == pytest.approx(requests + computing, rel=0.001)
-    assert got.seconds >= got.vcpu_seconds > 4_000_000 * SECONDS_PER_MIB["image/jpeg"]
+GIBIBYTE = 1024**3
+STANDARD, NEARLINE, COLDLINE, ARCHIVE = StorageClass
 
 
-def test_every_size_is_one_more_write_and_no_further_read() -> None:
-    photos = {"image/png": OfType(images=10, bytes=10)}
-    one, three = (estimate(photos, listed=10, outputs=outputs, prices=Prices()) for outputs in (1, 3))
-    assert (three.media_reads, three.writes) == (one.media_reads, 3 * one.writes)
+def test_operations_cost_what_their_kind_and_their_class_do() -> None:
+    usage = Usage(
+        Counter(
+            {
+                (Operation.LIST, STANDARD): 4,
+                (Operation.WRITE, STANDARD): 6,
+                (Operation.READ, ARCHIVE): 2,
+                (Operation.DESCRIBE, COLDLINE): 1,
+            }
+        ),
+        Counter({ARCHIVE: GIBIBYTE // 2}),
+    )
+    cost = cost_of(usage, 100, Prices())
+    assert cost.by_class == {
+        STANDARD: ClassCost(class_a_requests=10, dollars=0.00005),
+        COLDLINE: ClassCost(class_b_requests=1, dollars=0.00001),
+        ARCHIVE: ClassCost(class_b_requests=2, bytes_read=GIBIBYTE // 2, dollars=0.0251),
+    }
+    assert (cost.class_a_requests, cost.class_b_requests) == (10, 3)
+    assert cost.dollars == pytest.approx(0.02516 + 100 * 0.000019)
 
 
-def test_several_tasks_list_once_more_to_plan() -> None:
-    photos = {"image/jpeg": OfType(images=1, bytes=10)}
-    one, two, many = (estimate(photos, listed=2001, outputs=1, prices=Prices(), tasks=tasks) for tasks in (1, 2, 50))
-    assert two.class_a_requests == many.class_a_requests == one.class_a_requests + 3
-    assert two.seconds > one.seconds
-
-
-def test_prices_are_what_the_setting_says() -> None:
-    photos = {"image/png": OfType(images=10_000, bytes=0)}
-    free = Prices(class_a_per_10000=0, class_b_per_10000=1, vcpu_second=0, gib_second=0)
-    assert estimate(photos, listed=0, outputs=1, prices=free).dollars == pytest.approx(1, rel=0.001)
+def test_costs_add_up_by_class() -> None:
+    one = Cost(class_a_requests=1, dollars=0.1, by_class={STANDARD: ClassCost(class_a_requests=1, dollars=0.1)})
+    other = Cost(
+        class_b_requests=5,
+        dollars=0.2,
+        by_class={
+            STANDARD: ClassCost(class_b_requests=2, bytes_read=7, dollars=0.1),
+            ARCHIVE: ClassCost(class_b_requests=3, dollars=0.1),
+        },
+    )
+    both = one + other
+    assert (both.class_a_requests, both.class_b_requests, both.dollars) == (1, 5, 0.3)
+    assert both.by_class[STANDARD] == ClassCost(class_a_requests=1, class_b_requests=2, bytes_read=7, dollars=0.2)
+    assert both.by_class[ARCHIVE] == ClassCost(class_b_requests=3, dollars=0.1)
+    assert Cost() + Cost() == Cost()
 
 
 def test_the_setting_names_the_prices_that_are_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INPUT_FOLDER", "gs://photos")
-    monkeypatch.setenv("PRICES", '{"class_a_per_10000": 0.1}')
-    assert load_settings().prices == Prices(class_a_per_10000=0.1)
+    monkeypatch.setenv("PRICES", '{"class_a_per_10000": 0.1, "archive_retrieval_gib": 0.03}')
+    assert load_settings().prices == Prices(class_a_per_10000=0.1, archive_retrieval_gib=0.03)
 
 
-def test_a_price_that_is_unknown_or_negative_is_refused() -> None:
+def test_a_price_that_is_unknown_negative_or_no_number_is_refused() -> None:
     with pytest.raises(ValidationError):
         Prices.model_validate({"class_c": 1})
-    with pytest.raises(ValidationError):
-        Prices(class_a_per_10000=-1)
+    for wrong in (-1, float("nan"), float("inf")):
+        with pytest.raises(ValidationError):
+            Prices(archive_class_a_per_10000=wrong)

@@ -194,8 +194,9 @@ def test_a_dry_run_counts_what_renamed_images_cost(store: MemoryStore, executor:
     other = finished(created(plain, executor, dry_run=True))
     assert report.estimate
     assert other.estimate
-    assert report.estimate.class_a_requests == other.estimate.class_a_requests + 2
-    assert report.estimate.class_b_requests == other.estimate.class_b_requests + 2 * 2
+    # A write that is refused because the name is taken costs nothing; the look at what holds the name does.
+    assert report.estimate.class_a_requests == other.estimate.class_a_requests
+    assert report.estimate.class_b_requests == other.estimate.class_b_requests + 2
 
 
 class TestSince:

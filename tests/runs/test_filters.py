@@ -1,4 +1,4 @@
-"""Runs with INCLUDE and EXCLUDE."""
+"""Runs with INCLUDE, EXCLUDE and STORAGE_CLASSES."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from service.errors import InvalidValue
 from service.naming import SOURCE_KEY
 from service.runs.request import RunRequest
+from service.storage.classes import StorageClass
 from tests.support.assembly import finished, make_task
 from tests.support.memory_store import EPOCH, MemoryStore
 from tests.support.pictures import jpeg
@@ -99,7 +100,7 @@ def test_globs_that_leave_nothing_are_said(
 ) -> None:
     with capture_logs() as lines:
         report = finished(make_task(store, executor, RunRequest.model_validate(request_fields), **settings))
-    said = [line for line in lines if line["event"] == "INCLUDE and EXCLUDE leave out every image"]
+    said = [line for line in lines if line["event"] == "INCLUDE, EXCLUDE and STORAGE_CLASSES leave out every image"]
     assert bool(said) == warned
     if warned:
         assert (said[0]["log_level"], report.discovered, report.left_out) == ("warning", 0, 6)
@@ -111,3 +112,28 @@ def test_a_run_keeps_its_globs(store: MemoryStore, executor: ThreadPoolExecutor)
         finished(make_task(store, executor, RunRequest(run_id="mine")))
     several: list[dict[str, Any]] = [{}, {"exclude": EXCLUDE}, {"include": EXCLUDE}, {"exclude": "**/@eaDir/**"}]
     assert len({make_task(store, executor, **settings).params.run_id for settings in several}) == 4
+
+
+def test_images_of_other_storage_classes_are_left_out_unread(executor: ThreadPoolExecutor) -> None:
+    store = MemoryStore("photos")
+    for number, storage_class in enumerate(StorageClass):
+        for name in "ab":
+            store.put(f"gs://photos/in/{number}{name}.jpg", SMALL, storage_class=storage_class)
+    for tasks in (1, 3):
+        store.calls.clear()
+        reports = [
+            finished(
+                make_task(
+                    store,
+                    executor,
+                    RunRequest(task_index=index, task_count=tasks, overwrite=True),
+                    storage_classes="nearline,coldline",
+                )
+            )
+            for index in range(tasks)
+        ]
+        assert sum(report.created for report in reports) == 4
+        assert sum(report.left_out for report in reports) == 4
+        assert reports[0].discovered == 4
+        assert store.calls["read"] == 4
+        assert {name.partition("/")[2][0] for name in store.names("photos", "20251203T15Z/")} == {"1", "2"}

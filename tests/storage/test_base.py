@@ -5,6 +5,7 @@ import pytest
 
 from service.storage.addresses import ObjectLocation
 from service.storage.base import StoredObject
+from service.storage.classes import StorageClass
 
 RESOURCE = {
     "name": "in/café.jpg",
@@ -13,6 +14,7 @@ RESOURCE = {
     "timeCreated": "2026-01-05T10:59:59.503Z",
     "contentType": "image/jpeg",
     "contentEncoding": "gzip",
+    "storageClass": "COLDLINE",
     "metadata": {"album": "summer"},
 }
 
@@ -26,6 +28,7 @@ def test_an_object_is_read_from_its_resource() -> None:
         "image/jpeg",
         "gzip",
         {"album": "summer"},
+        StorageClass.COLDLINE,
     )
 
 
@@ -33,6 +36,21 @@ def test_a_resource_needs_no_more_than_a_name_a_generation_and_a_time() -> None:
     least = {name: RESOURCE[name] for name in ("name", "generation", "timeCreated")}
     stored = StoredObject.from_resource("photos", least)
     assert (stored.size, stored.content_type, stored.content_encoding, stored.metadata) == (0, "", "", {})
+    assert stored.storage_class is None
+
+
+@pytest.mark.parametrize(
+    ("name", "storage_class"),
+    [
+        ("REGIONAL", StorageClass.STANDARD),
+        ("MULTI_REGIONAL", StorageClass.STANDARD),
+        ("DURABLE_REDUCED_AVAILABILITY", StorageClass.NEARLINE),
+        ("A_CLASS_TO_COME", StorageClass.STANDARD),
+        *((each.value, each) for each in StorageClass),
+    ],
+)
+def test_old_and_new_names_of_classes_mean_one_of_four(name: str, storage_class: StorageClass) -> None:
+    assert StoredObject.from_resource("photos", RESOURCE | {"storageClass": name}).storage_class is storage_class
 
 
 @pytest.mark.parametrize("missing", ["name", "generation", "timeCreated"])
@@ -46,6 +64,7 @@ def test_a_resource_without_a_needed_field_is_refused(missing: str) -> None:
     [
         {"generation": "new"}, {"generation": None}, {"size": "large"}, {"timeCreated": "yesterday"},
         {"timeCreated": "2026-01-05T10:59:59"}, {"contentType": None}, {"contentEncoding": []}, {"metadata": []},
+        {"storageClass": 1},
     ],
     ids=str,
 )  # fmt: skip

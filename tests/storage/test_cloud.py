@@ -3,10 +3,13 @@
 import gc
 import gzip
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from contextvars import copy_context
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from google.auth.exceptions import DefaultCredentialsError, RefreshError
@@ -25,7 +28,9 @@ from service.errors import (
 )
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
 from service.storage.base import UPLOAD_UNIT, ObjectStore, StoredObject
+from service.storage.classes import StorageClass
 from service.storage.cloud import _RETRY, CloudStore
+from service.storage.metering import Meter, Operation, metered
 from tests.support.memory_store import MemoryStore
 from tests.support.proxy import Fault, Harm, Proxy
 
@@ -463,3 +468,64 @@ def test_the_first_bytes_of_what_is_stored_packed_are_unpacked(cloud: CloudStore
             plain.location, plain.generation, plain.size, plain.created, plain.content_type, content_encoding="gzip"
         )
         assert cloud.read_head(found, 64)[:10] == expected
+
+
+def test_everything_is_written_in_one_class_which_storage_says_again(
+    proxy: Proxy, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
+    for storage_class in StorageClass:
+        with closing(CloudStore(1, storage_class)) as store:
+            assert write(store, bucket, f"{storage_class}.jpg").storage_class is storage_class
+            listed = {found.location.name: found.storage_class for found in store.list_objects(FolderLocation(bucket))}
+            assert listed[f"{storage_class}.jpg"] is storage_class
+            # The emulator does not keep the class of an upload of several requests.
+            begun: list[Mapping[str, Any]] = []
+            monkeypatch.setattr(store._media, "begin_upload", lambda _, resource, begun=begun: begun.append(resource))
+            store.open_upload(ObjectLocation(bucket, "x.gz"), "application/gzip")
+            assert [resource["storageClass"] for resource in begun] == [storage_class]
+
+
+def test_what_storage_serves_is_counted_and_what_it_refuses_is_not(store: ObjectStore, bucket: str) -> None:
+    meter = Meter()
+    standard = StorageClass.STANDARD
+    with metered(meter):
+        found = write(store, bucket, "a", b"x" * 100)
+        with pytest.raises(NameTaken):
+            write(store, bucket, "a")
+        with pytest.raises(ObjectNotFound):
+            store.stat(ObjectLocation(bucket, "b"))
+        store.read(found, 100)
+        store.read_head(found, 10)
+        upload = store.open_upload(ObjectLocation(bucket, "c"), "text/plain")
+        upload.send(b"x" * UPLOAD_UNIT)
+        upload.finish(b"y")
+        list(store.list_objects(FolderLocation(bucket)))
+        store.list_folders(FolderLocation(bucket), ALL_NAMES, requests=1)
+    store.stat(found.location)
+    assert meter.usage.operations == {
+        (Operation.WRITE, standard): 2,
+        (Operation.DESCRIBE, standard): 1,
+        (Operation.READ, standard): 2,
+        (Operation.LIST, standard): 2,
+    }
+    assert meter.usage.bytes_read == {standard: 110}
+
+
+@pytest.mark.usefixtures("quick_retries")
+def test_each_page_of_a_listing_and_each_read_that_is_served_counts(
+    cloud: CloudStore, proxy: Proxy, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.storage.cloud._PAGE_SIZE", 2)
+    archived = [replace(write(cloud, bucket, name), storage_class=StorageClass.ARCHIVE) for name in "abc"]
+    meter = Meter()
+    proxy.requests.clear()
+    proxy.fault = lambda kind, _: 503 if kind == "read" and proxy.requests["read"] == 1 else None
+    with metered(meter), ThreadPoolExecutor(1) as pool:
+        assert len(list(cloud.list_objects(FolderLocation(bucket)))) == 3
+        pool.submit(copy_context().run, cloud.read, archived[0], 10).result()
+    assert (proxy.requests["list"], proxy.requests["read"]) == (2, 2)
+    assert meter.usage.operations == {
+        (Operation.LIST, StorageClass.STANDARD): 2,
+        (Operation.READ, StorageClass.ARCHIVE): 1,
+    }

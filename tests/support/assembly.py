@@ -13,9 +13,11 @@ from service.naming import Hour
 from service.process import Stop
 from service.runs.report import Report, RunReport
 from service.runs.request import RunParameters, RunRequest
-from service.runs.runner import Start, preflight, run_task
+from service.runs.runner import run_task
+from service.runs.start import Start, preflight
 from service.settings import Settings
 from service.storage.base import ObjectStore
+from service.storage.metering import metered
 from service.telemetry.metrics import Door, Metrics
 from service.thumbnailer import Thumbnailer
 
@@ -83,11 +85,13 @@ class Task:
         self.start: Start | None = None
 
     def open(self) -> None:
-        self.start = preflight(self.params, self.service, self.counts)
+        with metered(self.counts.meter):
+            self.start = preflight(self.params, self.service, self.counts)
 
     def work(self, should_stop: Callable[[], bool] = lambda: False) -> None:
         if self.start:
-            run_task(self.params, self.service, self.start, self.counts, StopWhen(should_stop))
+            with metered(self.counts.meter):
+                run_task(self.params, self.service, self.start, self.counts, StopWhen(should_stop))
 
     def report(self) -> RunReport:
         return self.counts.snapshot()

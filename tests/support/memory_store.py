@@ -13,6 +13,9 @@ from service.errors import BucketNotFound, NameTaken, ObjectNotFound, Permission
 from service.naming import BOOKKEEPING_FOLDER
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
 from service.storage.base import UPLOAD_UNIT, Folders, FoundObjects, Page, StoredObject
+from service.storage.classes import StorageClass
+from service.storage.metering import Operation
+from service.storage.metering import count as count_operation
 
 EPOCH = datetime(2025, 12, 3, 15, 0, tzinfo=UTC)
 
@@ -39,6 +42,7 @@ def resource_of(stored: StoredObject) -> dict[str, Any]:
         "contentType": stored.content_type,
         "contentEncoding": stored.content_encoding,
         "metadata": dict(stored.metadata),
+        "storageClass": stored.storage_class,
     }
     return {key: value for key, value in fields.items() if value}
 
@@ -72,6 +76,7 @@ class MemoryStore:
         metadata: Mapping[str, str] | None = None,
         cache_control: str | None = None,
         created: datetime | None = None,
+        storage_class: StorageClass = StorageClass.STANDARD,
     ) -> StoredObject:
         """Put an object there, whatever is there; by default with a time that is the same in every test."""
         bucket, _, name = uri.removeprefix("gs://").partition("/")
@@ -84,6 +89,7 @@ class MemoryStore:
                 created or EPOCH + timedelta(seconds=generation),
                 content_type=content_type,
                 metadata=dict(metadata or {}),
+                storage_class=storage_class,
             )
             self._buckets[bucket][name] = Held(described, data, cache_control)
             return described
@@ -106,6 +112,13 @@ class MemoryStore:
     def list_objects(
         self, folder: FolderLocation, names: NameRange = ALL_NAMES, *, glob: str | None = None
     ) -> Iterator[StoredObject]:
+        count_operation(Operation.LIST)
+        for number, stored in enumerate(self._listed(folder, names, glob)):
+            if number and number % 1000 == 0:
+                count_operation(Operation.LIST)
+            yield stored
+
+    def _listed(self, folder: FolderLocation, names: NameRange, glob: str | None = None) -> Iterator[StoredObject]:
         self._called("list", folder)
         if folder.bucket not in self._buckets:
             raise BucketNotFound(f"there is no bucket gs://{folder.bucket}")
@@ -118,7 +131,8 @@ class MemoryStore:
 
     def list_page(self, folder: FolderLocation, names: NameRange = ALL_NAMES, token: str = "") -> Page:
         # The token is the name at which the page begins.
-        listed = self.list_objects(folder, NameRange(max(names.start, token), names.end))
+        count_operation(Operation.LIST)
+        listed = self._listed(folder, NameRange(max(names.start, token), names.end))
         page = list(islice(listed, self.page_size + 1))
         rest = page[self.page_size :]
         resources = [resource_of(stored) for stored in page[: self.page_size]]
@@ -145,18 +159,23 @@ class MemoryStore:
 
     def stat(self, location: ObjectLocation, generation: int | None = None) -> StoredObject:
         self._called("stat", location)
-        return self._live(location, generation).described
+        described = self._live(location, generation).described
+        count_operation(Operation.DESCRIBE, described.storage_class)
+        return described
 
     def read(self, stored: StoredObject, max_bytes: int) -> bytes:
         self._called("read", stored.location)
         data = self._live(stored.location, stored.generation).data
         if len(data) > max_bytes:
             raise SourceTooLarge(f"{stored.location} has {len(data):,} bytes, more than {max_bytes:,}")
+        count_operation(Operation.READ, stored.storage_class, len(data))
         return data
 
     def read_head(self, stored: StoredObject, size: int) -> bytes:
         self._called("head", stored.location)
-        return self._live(stored.location, stored.generation).data[:size]
+        data = self._live(stored.location, stored.generation).data[:size]
+        count_operation(Operation.READ, stored.storage_class, len(data))
+        return data
 
     def write(
         self,
@@ -176,6 +195,7 @@ class MemoryStore:
             held = bucket.get(location.name)
             if if_generation is not None and (held.described.generation if held else 0) != if_generation:
                 raise NameTaken(f"{location} holds another generation")
+            count_operation(Operation.WRITE)
             self.put(
                 str(location),
                 data,

@@ -25,6 +25,8 @@ class Harm(Enum):
     STALL = "no answer comes"
 
 
+_SUCCESS = range(200, 300)
+
 Fault = Harm | int | None
 """A harm, or the HTTP status to answer with instead of forwarding."""
 
@@ -38,6 +40,8 @@ class Proxy:
         self.requests: Counter[str] = Counter()
         """By kind; and the connections that they came on."""
         self.fault: Callable[[str, str], Fault] = lambda _kind, _name: None
+        self.served: Callable[[str, str, int], None] = lambda _kind, _name, _size: None
+        """Is told of each request that storage serves: its kind, its name, and the bytes of the answer."""
         self.released = threading.Event()
         """Set at the end, so that no stalled request outlives the test."""
         self._lock = threading.Lock()
@@ -114,6 +118,8 @@ class _Handler(BaseHTTPRequestHandler):
             data = answer.read()
         if fault is Harm.RESET_AFTER:
             return self._reset()
+        if answer.status in _SUCCESS:
+            self.proxy.served(kind, name, len(data))
         hop_by_hop = {"connection", "content-length", "transfer-encoding"}
         kept = {key: value for key, value in answer.getheaders() if key.lower() not in hop_by_hop}
         return self._answer(answer.status, kept, data, cut=fault is Harm.CUT)

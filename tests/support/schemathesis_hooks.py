@@ -17,6 +17,7 @@ _UNSAYABLE = (
     r"\w+: '.*' is longer than the 1024 bytes",
     r"source: '' is missing",
     r"thumbnail: '.*' is given beside 'source'",
+    r"max_dollars: .* (does not pay for|is less than what|would be passed by) ",
 )
 """Reasons why a request is refused though it fits the description. OpenAPI has no words for them."""
 

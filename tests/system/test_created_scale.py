@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from service.naming import BOOKKEEPING_FOLDER, GENERATION_KEY, SIZE_KEY, SOURCE_KEY, SPEC_KEY, Hour, is_output
+from service.prices import Prices
 from service.runs.request import RunRequest
-from service.settings import Prices
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
 from service.storage.base import StoredObject
 from tests.support.assembly import Task, finished, make_service

@@ -39,6 +39,7 @@ def test_each_field_of_a_request_is_an_option() -> None:
         "run_id": "mine",
         "overwrite": True,
         "dry_run": True,
+        "max_dollars": 2.5,
     }
     assert set(given) == set(RunRequest.model_fields)
     names = {name: f"--{name.replace('_', '-')}" for name in given}
@@ -65,7 +66,7 @@ def test_no_options_are_an_empty_request() -> None:
         f"--task-count={'9' * 5000}",
         "--dry-run=perhaps",
         "--since",
-        "--max-dollars=1",
+        "--max-dollars=much",
         "in",
         "-x",
     ],
@@ -98,6 +99,8 @@ def test_a_wrong_option_ends_with_a_line_that_names_it(
         "--task-index=-1",
         "--task-count=0",
         "--run-id=a/b",
+        "--max-dollars=-1",
+        "--max-dollars=nan",
         "--run-id=",
         "--input-folder=photos",
         "--input-folder=gs://photos/index",
@@ -214,3 +217,19 @@ def test_a_glob_that_is_wrong_ends_the_process() -> None:
     assert exclude.startswith("EXCLUDE: ")
     assert include.startswith("INCLUDE: ")
     assert "'[a-'" in include
+
+
+def test_a_run_that_costs_more_than_it_may_ends_with_status_2(emulator: str, bucket: str, put: Put) -> None:
+    for index in range(3):
+        put(f"in/{index}.jpg", SMALL)
+    settings = {"INPUT_FOLDER": f"gs://{bucket}/in", "STORAGE_EMULATOR_HOST": emulator}
+    refused = job("--max-dollars=0", **settings)
+    assert refused.returncode == 2
+    assert report_of(refused.stdout)["reason"].startswith("--max-dollars: 0.0 does not pay")
+    stopped = job(MAX_RUN_DOLLARS="0.00004", PRICES='{"vcpu_second": 0, "gib_second": 0}', **settings)
+    assert stopped.returncode == 2
+    report = report_of(stopped.stdout)
+    assert report["error"]["code"] == "too_expensive"
+    assert report["created"] < 3
+    done = job("--max-dollars=1", MAX_RUN_DOLLARS="0.00004", **settings)
+    assert done.returncode == 0

@@ -23,7 +23,8 @@ from service.naming import BOOKKEEPING_FOLDER
 from service.process import Shutdown, Stop
 from service.runs.report import Report
 from service.runs.request import RunParameters
-from service.runs.runner import Start, preflight, run_task
+from service.runs.runner import run_task
+from service.runs.start import Start, preflight
 from service.settings import Settings
 from service.storage.addresses import FolderLocation, ObjectLocation
 from service.storage.base import StoredObject
@@ -163,7 +164,7 @@ class TestPlaces:
         resources = [put(f"in/{index:02}.jpg", SMALL) for index in range(12)]
         client, service = serve(concurrency=PLACES)
         # Nothing but images waits in the queue.
-        monkeypatch.setattr("service.runs.runner.begin", lambda _, call: call)
+        monkeypatch.setattr("service.runs.start.begin", lambda _, call: call)
         gate = Gate(service, monkeypatch)
         with callers(gate) as threads:
             runs = [
