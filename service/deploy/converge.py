@@ -33,13 +33,7 @@ def changes(steps: Sequence[Step], gcloud: Gcloud, *, undo: bool) -> Changes:
             if is_removable(step, gcloud):
                 found.remove.insert(0, step)
             continue
-        state = state_of(step, gcloud)
-        if state is State.FOREIGN:
-            raise DeployProblem(
-                f"{step.what} is there already, and not made by this command: delete or rename it, or, if it may be "
-                f"taken over, give it the {'label' if '.' in step.mark else 'description'} {MARK}",
-                WRONG,
-            )
+        state = _wanted_state(step, gcloud)
         if state is State.MISSING:
             found.make.append(step)
         elif state is State.OUTDATED:
@@ -56,6 +50,23 @@ def state_of(step: Step, gcloud: Gcloud) -> State:
         return step.read(found, gcloud.fill)
     except NotThere:
         return State.MISSING
+
+
+def _wanted_state(step: Step, gcloud: Gcloud) -> State:
+    """Look at a step that may have to be made.
+
+    Raises:
+        DeployProblem: its name is taken by something that is not ours.
+    """
+    state = state_of(step, gcloud)
+    if state is State.FOREIGN:
+        kind = "label" if "." in step.mark else "description"
+        raise DeployProblem(
+            f"{step.what} is there already, and not made by this command: delete it, or, if it may be taken over, give "
+            f"it the {kind} {MARK}",
+            WRONG,
+        )
+    return state
 
 
 def is_removable(step: Step, gcloud: Gcloud) -> bool:
@@ -75,7 +86,7 @@ def make(steps: Iterable[Step], gcloud: Gcloud) -> None:
         DeployProblem: a command fails.
     """
     for step in steps:
-        state = state_of(step, gcloud) if step.wanted else State.READY
+        state = _wanted_state(step, gcloud) if step.wanted else State.READY
         if state is State.READY:
             continue
         gcloud.say(f"  + {step.what}: {step.why}")

@@ -26,7 +26,7 @@ _WAITING = f"""
 # New accounts, permissions and APIs take a while until they are known everywhere.
 said=$(mktemp)
 trap 'rm -f "$said"' EXIT
-gcloud() {{
+function gcloud {{
   local pause
   for pause in 5 10 20 30 60 60 60 60 0; do
     if command gcloud "$@" 2>"$said"; then return; fi

@@ -418,7 +418,8 @@ def _repair_steps(options: Options) -> Iterator[Step]:
         make=(
             (
                 "gcloud scheduler jobs create http thumbnails-nightly --location=$REGION "
-                f'--schedule="$SCHEDULE" --uri={uri} --http-method=post --headers=Content-Type=application/json --message-body="$REPAIR" {caller} '
+                f'--schedule="$SCHEDULE" --uri={uri} --http-method=post '
+                f'--headers=Content-Type=application/json --message-body="$REPAIR" {caller} '
                 f"--max-retry-attempts=2 --description={MARK}"
             ),
         ),

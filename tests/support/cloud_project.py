@@ -8,7 +8,6 @@ import base64
 import copy
 import json
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -218,8 +217,8 @@ class CloudProject:
         if self.state["buckets"][name].get("foreign"):
             raise Refused(
                 f"ERROR: (gcloud.{self.name}) HTTPError 403: me@example.com does not have storage.buckets.get access "
-                "to the Google Cloud Storage bucket. Permission 'storage.buckets.get' denied on resource (or it may not "
-                "exist)."
+                "to the Google Cloud Storage bucket. Permission 'storage.buckets.get' denied on resource (or it "
+                "may not exist)."
             )
         return self.state["buckets"][name]
 
@@ -726,7 +725,8 @@ _TABLE: dict[str, tuple[Callable[..., Json], str]] = {
         CloudProject.subscription_create,
         (
             "topic labels push-endpoint push-auth-service-account push-auth-token-audience ack-deadline "
-            "min-retry-delay max-retry-delay dead-letter-topic max-delivery-attempts message-retention-duration expiration-period"
+            "min-retry-delay max-retry-delay dead-letter-topic max-delivery-attempts message-retention-duration "
+            "expiration-period"
         ),
     ),
     "pubsub subscriptions update": (
@@ -790,20 +790,3 @@ def _printed(found: Json, form: str) -> str:
         case ".date":
             found = HOUR
     return f"{found}\n"
-
-
-def main() -> int:
-    """Be the executable: the first argument is the file that keeps the state."""
-    path, *words = sys.argv[1:]
-    project = CloudProject(json.loads(Path(path).read_text()))
-    answer = project(words, None)
-    Path(path).write_text(json.dumps(project.state))
-    with Path(f"{path}.log").open("a") as log:
-        log.write(json.dumps(words) + "\n")
-    sys.stdout.write(answer.stdout)
-    sys.stderr.write(answer.stderr)
-    return answer.status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -97,7 +97,9 @@ def _commands(line: str, values: Mapping[str, str]) -> Iterator[list[str]]:
     while words:
         end = next((index for index, word in enumerate(words) if word in _ENDS), len(words))
         if words[0] == "gcloud":
-            yield words[1:end]
+            # The number of a stream that is redirected is a word of its own.
+            redirected = end < len(words) and words[end].startswith(">") and words[end - 1].isdigit()
+            yield words[1 : end - 1 if redirected else end]
         words = words[end + 1 :]
 
 
