@@ -12,34 +12,68 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from service.deploy.problem import WRONG, DeployProblem
+from service.deploy.problem import FAILED, WRONG, DeployProblem
 
 PAUSES = (5, 10, 20, 30, 60, 60, 60, 60)
 """Seconds between two attempts of a command that is too early. New permissions take up to seven minutes
 (cloud.google.com/iam/docs/access-change-propagation)."""
 
 TOO_EARLY = (
-    r"Service account \S+ does not exist"
+    r"Service account [^ ]+ does not exist"
     r"|Unknown service account"
     r"|SERVICE_DISABLED|has not been used in project|it is disabled"
     r"|Permission denied while using the Eventarc Service Agent"
     r"|unable to publish to Cloud Pub/Sub topics"
-    r"|[Pp]ermission \S*iam\.service[aA]ccounts\.actAs"
+    r"|[Pp]ermission [^ ]*iam\.service[aA]ccounts\.actAs"
     r"|concurrent policy changes"
 )
 """What gcloud says about new accounts, permissions and APIs that are not known everywhere yet. It is a pattern of `grep
 -E`, too."""
 
-_LOGGED_OUT = re.compile(r"active account|gcloud auth login|[Rr]eauthentication|invalid_grant")
-_NO_BILLING = re.compile(r"BILLING|[Bb]illing (?:account|must|to be)")
 _DISABLED = re.compile(r"SERVICE_DISABLED|has not been used in project|it is disabled")
 _MISSING = re.compile(
     r"NOT_FOUND|[Nn]ot found|[Cc]annot find|[Uu]nknown service account|matched no objects"
     r"|iam\.serviceAccounts\.get\S* denied on resource \(or it may not exist\)"
 )
-_FORBIDDEN = re.compile(r"PERMISSION_DENIED|does not have .*(?:permission|access)|[Pp]ermission .*denied|HTTPError 403")
-_NAME_TAKEN = re.compile(r"ALREADY_EXISTS|already exists|HTTPError 409|not available")
-_TOO_MANY = re.compile(r"[Tt]oo many .*notification|more than 10 notification|maximum .*notification")
+NO_BILLING = (
+    "project {project} has no billing account, which Cloud Run needs: link one at "
+    "https://console.cloud.google.com/billing/linkedaccount?project={project}"
+)
+_EXPLANATIONS = (
+    (
+        r"active account|gcloud auth login|[Rr]eauthentication|invalid_grant",
+        WRONG,
+        "gcloud is not logged in, or no longer: run 'gcloud auth login'",
+    ),
+    (r"BILLING|[Bb]illing (?:account|must|to be)", WRONG, NO_BILLING),
+    (
+        r"[Tt]oo many .*notification|more than 10 notification|maximum .*notification",
+        FAILED,
+        (
+            "the bucket has all the notification configurations that it may have, ten for new objects ({words}): delete "
+            "one that 'gcloud storage buckets notifications list' shows"
+        ),
+    ),
+    (
+        r"actAs|PERMISSION_DENIED|does not have .*(?:permission|access)|[Pp]ermission .*denied|HTTPError 403",
+        FAILED,
+        (
+            "{account} may not do this in project {project} ({words}): have it done by an owner of the project, or ask one "
+            "for the role roles/owner"
+        ),
+    ),
+    (
+        r"ALREADY_EXISTS|already exists|HTTPError 409|not available",
+        FAILED,
+        "a name is taken by something that this command did not make ({words}): delete that",
+    ),
+    (
+        r"completed with status",
+        FAILED,
+        "{words}: 'gcloud builds list --project={project} --region={region}' shows where its log is",
+    ),
+)
+"""What gcloud's words look like, the exit status, and the sentence for people."""
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 
 
@@ -191,7 +225,7 @@ class Gcloud:
         self._known.clear()
 
     def _problem(self, answer: Answer) -> DeployProblem:
-        return explain(answer, self.account, self.variables.get("PROJECT", ""))
+        return _explain(answer, self.account, self.variables)
 
 
 @cache
@@ -199,33 +233,14 @@ def _split(command: str) -> tuple[str, ...]:
     return tuple(shlex.split(command))
 
 
-def explain(answer: Answer, account: str, project: str) -> DeployProblem:
+def _explain(answer: Answer, account: str, variables: Mapping[str, str]) -> DeployProblem:
     """Return one sentence about a command that failed: what is wrong, and what to do."""
-    said = answer.stderr
-    words = _gist(said) or f"it ended with status {answer.status}"
-    if _LOGGED_OUT.search(said):
-        return DeployProblem("gcloud is not logged in, or no longer: run 'gcloud auth login'", WRONG)
-    if _NO_BILLING.search(said):
-        return no_billing(project)
-    if _TOO_MANY.search(said):
-        return DeployProblem(
-            f"the bucket has all the notification configurations that it may have, ten for new objects ({words}): "
-            "delete one that 'gcloud storage buckets notifications list' shows"
-        )
-    if re.search(r"actAs", said) or _FORBIDDEN.search(said):
-        return DeployProblem(
-            f"{account} may not do this in project {project} ({words}): have it done by an owner of the project, or "
-            "ask one for the role roles/owner"
-        )
-    if _NAME_TAKEN.search(said):
-        return DeployProblem(f"a name is taken by something that this command did not make ({words}): delete that")
+    words = _gist(answer.stderr) or f"it ended with status {answer.status}"
+    for pattern, status, sentence in _EXPLANATIONS:
+        if re.search(pattern, answer.stderr):
+            project, region = variables.get("PROJECT", ""), variables.get("REGION", "")
+            return DeployProblem(sentence.format(account=account, project=project, region=region, words=words), status)
     return DeployProblem(f"gcloud says: {words}")
-
-
-def no_billing(project: str) -> DeployProblem:
-    """Return the sentence about a project that nobody pays for."""
-    link = f"https://console.cloud.google.com/billing/linkedaccount?project={project}"
-    return DeployProblem(f"project {project} has no billing account, which Cloud Run needs: link one at {link}", WRONG)
 
 
 def _gist(stderr: str) -> str:

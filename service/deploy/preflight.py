@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from service.deploy.gcloud import Gcloud, Json, no_billing
+from service.deploy.gcloud import NO_BILLING, Gcloud, Json
 from service.deploy.options import Options, Trigger
 from service.deploy.problem import WRONG, DeployProblem
 from service.deploy.states import environment, is_ours
@@ -144,7 +144,7 @@ def _check_billing(gcloud: Gcloud) -> None:
         # Not everybody may ask that. Then enabling the APIs tells.
         return
     if found and not found.get("billingEnabled", True):
-        raise no_billing(gcloud.variables["PROJECT"])
+        raise DeployProblem(NO_BILLING.format(project=gcloud.variables["PROJECT"]), WRONG)
 
 
 def _bucket(options: Options, gcloud: Gcloud) -> tuple[str | None, str | None]:

@@ -86,32 +86,42 @@ def test_a_name_that_is_taken_behind_a_disabled_api() -> None:
     [
         (
             "projects add-iam-policy-binding",
-            "ERROR: (gcloud.projects.add-iam-policy-binding) [me@example.com] does not have permission to access projects "
-            "instance [my-project:setIamPolicy] (or it may not exist): Policy update access denied.",
-            "roles/cloudbuild.builds.builder on the project to thumbnails-build: me@example.com may not do this in project "
-            r"my-project \(.*Policy update access denied\): .*roles/owner",
+            (
+                "ERROR: (gcloud.projects.add-iam-policy-binding) [me@example.com] does not have permission to access "
+                "projects instance [my-project:setIamPolicy] (or it may not exist): Policy update access denied."
+            ),
+            (
+                "roles/cloudbuild.builds.builder on the project to thumbnails-build: me@example.com may not do this in "
+                r"project my-project \(.*Policy update access denied\): .*roles/owner"
+            ),
         ),
         (
             "services enable",
-            "ERROR: (gcloud.services.enable) FAILED_PRECONDITION: Billing account for project '123' is not found. Billing "
-            "must be enabled",
+            (
+                "ERROR: (gcloud.services.enable) FAILED_PRECONDITION: Billing account for project '123' is not found. "
+                "Billing must be enabled"
+            ),
             "has no billing account",
         ),
         (
             "artifacts",
-            "ERROR: (gcloud.artifacts.repositories.create) Reauthentication failed. cannot prompt during non-interactive "
-            "execution.",
+            (
+                "ERROR: (gcloud.artifacts.repositories.create) Reauthentication failed. cannot prompt during "
+                "non-interactive execution."
+            ),
             "run 'gcloud auth login'",
         ),
         (
             "builds submit",
             'Creating temporary archive\nERROR: (gcloud.builds.submit) build 1234 completed with status "FAILURE"\n',
-            'Cloud Run service thumbnails and job thumbnails-job: gcloud says: build 1234 completed with status "FAILURE"',
+            'build 1234 completed with status "FAILURE": .gcloud builds list .*--region=us-central1. shows',
         ),
         (
             "iam service-accounts create",
-            "ERROR: (gcloud.iam.service-accounts.create)\nPERMISSION_DENIED: Permission 'iam.serviceAccounts.create' "
-            "denied",
+            (
+                "ERROR: (gcloud.iam.service-accounts.create)\nPERMISSION_DENIED: Permission "
+                "'iam.serviceAccounts.create' denied"
+            ),
             r"service account thumbnails: me@example.com may not do this .*iam.serviceAccounts.create",
         ),
         ("pubsub topics create", "Segmentation fault", "gcloud says: Segmentation fault"),
@@ -137,8 +147,8 @@ def test_a_bucket_with_ten_notifications(way: str) -> None:
 def test_a_bucket_that_another_project_took_meanwhile() -> None:
     cloud = CloudProject(
         errors={
-            "storage buckets create": "ERROR: (gcloud.storage.buckets.create) HTTPError 409: The requested bucket name is "
-            "not available."
+            "storage buckets create": "ERROR: (gcloud.storage.buckets.create) HTTPError 409: The requested bucket name "
+            "is not available."
         }
     )
     assert "a name is taken" in str(problem(cloud, "--bucket=my-new-images"))
