@@ -28,16 +28,21 @@ def changes(steps: Sequence[Step], gcloud: Gcloud, *, undo: bool) -> Changes:
         DeployProblem: a name is taken by something that is not ours.
     """
     found = Changes([], [], [])
+    foreign: list[Step] = []
     for step in steps:
         if undo or not step.wanted:
             if is_removable(step, gcloud):
                 found.remove.insert(0, step)
             continue
-        state = _wanted_state(step, gcloud)
-        if state is State.MISSING:
-            found.make.append(step)
-        elif state is State.OUTDATED:
-            found.update.append(step)
+        match state_of(step, gcloud):
+            case State.MISSING:
+                found.make.append(step)
+            case State.OUTDATED:
+                found.update.append(step)
+            case State.FOREIGN:
+                foreign.append(step)
+    if foreign:
+        raise _taken(foreign)
     return found
 
 
@@ -52,21 +57,15 @@ def state_of(step: Step, gcloud: Gcloud) -> State:
         return State.MISSING
 
 
-def _wanted_state(step: Step, gcloud: Gcloud) -> State:
-    """Look at a step that may have to be made.
-
-    Raises:
-        DeployProblem: its name is taken by something that is not ours.
-    """
-    state = state_of(step, gcloud)
-    if state is State.FOREIGN:
-        kind = "label" if "." in step.mark else "description"
-        raise DeployProblem(
-            f"{step.what} is there already, and not made by this command: delete it, or, if it may be taken over, give "
-            f"it the {kind} {MARK}",
-            WRONG,
-        )
-    return state
+def _taken(steps: Sequence[Step]) -> DeployProblem:
+    names = ", ".join(step.what for step in steps)
+    are, them = ("is", "it") if len(steps) == 1 else ("are", "them")
+    kinds = " or ".join(sorted({"label" if "." in step.mark else "description" for step in steps}))
+    return DeployProblem(
+        f"{names} {are} there already, and not made by this command: delete {them}, or hand {them} over by the {kinds} "
+        f"{MARK}",
+        WRONG,
+    )
 
 
 def is_removable(step: Step, gcloud: Gcloud) -> bool:
@@ -86,9 +85,11 @@ def make(steps: Iterable[Step], gcloud: Gcloud) -> None:
         DeployProblem: a command fails.
     """
     for step in steps:
-        state = _wanted_state(step, gcloud) if step.wanted else State.READY
+        state = state_of(step, gcloud) if step.wanted else State.READY
         if state is State.READY:
             continue
+        if state is State.FOREIGN:
+            raise _taken([step])
         gcloud.say(f"  + {step.what}: {step.why}")
         with_removal = state is State.OUTDATED and step.replaced
         _run(step, (*step.remove, *step.make) if with_removal else step.make, gcloud)
@@ -111,4 +112,4 @@ def _run(step: Step, commands: Iterable[str], gcloud: Gcloud) -> None:
         try:
             gcloud.do(command)
         except DeployProblem as problem:
-            raise DeployProblem(f"{step.what}: {problem}", problem.status) from None
+            raise DeployProblem(f"{step.what}: {problem}; call this again to go on", problem.status) from None

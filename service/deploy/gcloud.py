@@ -50,16 +50,16 @@ _EXPLANATIONS = (
         r"[Tt]oo many .*notification|more than 10 notification|maximum .*notification",
         FAILED,
         (
-            "the bucket has all the notification configurations that it may have, ten for new objects ({words}): delete "
-            "one that 'gcloud storage buckets notifications list' shows"
+            "the bucket has all the notification configurations that it may have, ten for new objects ({words}): "
+            "delete one that 'gcloud storage buckets notifications list' shows"
         ),
     ),
     (
         r"actAs|PERMISSION_DENIED|does not have .*(?:permission|access)|[Pp]ermission .*denied|HTTPError 403",
         FAILED,
         (
-            "{account} may not do this in project {project} ({words}): have it done by an owner of the project, or ask one "
-            "for the role roles/owner"
+            "{account} may not do this in project {project} ({words}): have it done by an owner of the project, or ask "
+            "one for the role roles/owner"
         ),
     ),
     (

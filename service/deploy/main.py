@@ -20,7 +20,7 @@ At rest (list prices of November 2026, which Google's pages may have changed):
   Cloud Scheduler                 0.10 dollars a month; three jobs of a billing account are free
   Artifact Registry               0.10 dollars a GB and month; half a GB is free. Each build leaves an image there
   Cloud Build                     nothing at rest; 2,500 minutes a month are free, and a build takes about ten
-  the nightly repair              one listing for 1,000 objects, 0.05 dollars for ten million of them
+  the nightly repair              0.05 dollars for listing ten million objects, and a minute or so of processor time
 An image costs one read and one write when it comes; .readme/operating.md#cost has the figures."""
 
 

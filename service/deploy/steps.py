@@ -209,7 +209,7 @@ def _run_steps(options: Options) -> Iterator[Step]:
     )
     service = f"gcloud run services describe {SERVICE} --region=$REGION"
     yield Step(
-        what=f"Cloud Run service {SERVICE}" + (f" and job {JOB}" if options.job else ""),
+        what=f"Cloud Run service {SERVICE}",
         why="tested, built and deployed by Cloud Build, which takes about ten minutes",
         look=service,
         read=labelled("metadata", fits=is_current),

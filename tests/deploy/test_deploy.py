@@ -169,10 +169,9 @@ def test_undoing_finds_the_bucket_of_the_thumbnails() -> None:
     assert cloud.state["buckets"]["my-thumbnails"]["policy"] == []
 
 
-@pytest.mark.parametrize("end", WAYS.values(), ids=WAYS)
-def test_with_other_options_what_is_no_longer_wanted_goes(end: list[str]) -> None:
-    if "--bucket=my-new-images" in end:
-        pytest.skip("another bucket is another deployment")
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "new bucket"])
+def test_with_other_options_what_is_no_longer_wanted_goes(way: str) -> None:
+    end = WAYS[way]
     cloud = CloudProject(deployed([]))
     call(cloud, *end)
     fresh = deployed(end)

@@ -49,12 +49,12 @@ def changed(**fields: object) -> State:
         (
             changed(apis=APIS, topics={"thumbnails-dead": {"labels": {}, "policy": []}}),
             [],
-            "topic thumbnails-dead is there already.*give it the label deployed-by=thumbnail-service",
+            "topic thumbnails-dead is there already.*delete it, or hand it over by the label deployed-by=thumbnail",
         ),
         (
             changed(apis=APIS, schedulers={"thumbnails-nightly": {"description": "mine"}}),
             [],
-            "thumbnails-nightly is there already.*give it the description deployed-by=thumbnail-service",
+            "thumbnails-nightly is there already.*hand it over by the description deployed-by=thumbnail-service",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -74,6 +74,15 @@ def test_a_service_for_another_bucket_is_left_alone() -> None:
         problem(cloud, "--bucket=other-images")
     )
     assert cloud.changes == []
+
+
+def test_all_names_that_are_taken_are_told_at_once() -> None:
+    topics: State = {name: {"labels": {}, "policy": []} for name in ("thumbnails", "thumbnails-dead")}
+    cloud = CloudProject(changed(apis=APIS, topics=topics, schedulers={"thumbnails-nightly": {}}))
+    assert str(problem(cloud, "--trigger=notification")) == (
+        "topic thumbnails-dead, topic thumbnails, Cloud Scheduler job thumbnails-nightly are there already, and not "
+        "made by this command: delete them, or hand them over by the description or label deployed-by=thumbnail-service"
+    )
 
 
 def test_a_name_that_is_taken_behind_a_disabled_api() -> None:

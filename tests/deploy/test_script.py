@@ -1,6 +1,8 @@
 """What `--dry-run` prints: a shell script that gcloud's parser accepts, and that does the same as the command."""
 
 import copy
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from service.deploy.main import main
 from service.deploy.options import parse_options
 from service.deploy.script import script
 from tests.deploy.test_deploy import WAYS, call, deployed
-from tests.support.cloud_project import CloudProject, State
+from tests.support.cloud_project import BUILD, CloudProject, State
 from tests.support.gcloud import commands_of_page, refusals
 from tests.support.stand_in_gcloud import Machine, machine_in
 
@@ -103,6 +105,21 @@ def test_gcloud_accepts_every_command(tmp_path: Path, monkeypatch: pytest.Monkey
     if said is None:
         pytest.skip("needs gcloud, whose own parser is asked")
     assert {" ".join(words): reason for words, reason in zip(commands, said, strict=True) if reason} == {}
+
+
+@pytest.mark.parametrize("job", ["thumbnails-job", ""])
+def test_the_build_deploys_no_job_without_a_name(machine: Machine, job: str) -> None:
+    machine.cloud.state["apis"] += ["run.googleapis.com"]
+    step = next(step for step in BUILD["steps"] if step["id"] == "deploy-job")
+    values = dict.fromkeys(BUILD["substitutions"], "4") | {
+        "PROJECT_ID": "p",
+        "BUILD_ID": "b",
+        "_JOB": job,
+        "_LABELS": "a=b",
+    }
+    words = [re.sub(r"\$\{(\w+)\}", lambda match: values[match[1]], word.replace("$$", "$")) for word in step["args"]]
+    machine.run(shlex.join([step["entrypoint"], *words]))
+    assert list(machine.cloud.state["jobs"]) == ([job] if job else [])
 
 
 def test_nothing_is_called_for_the_script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

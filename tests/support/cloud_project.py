@@ -621,7 +621,7 @@ def build_commands(values: Mapping[str, str]) -> list[list[str]]:
         words = [_filled(str(word), values) for word in step["args"]]
         if step.get("entrypoint") == "gcloud":
             commands.append(words)
-        elif "gcloud" in words[1] and words[2]:
+        elif "exec gcloud" in words[1] and values["_JOB"]:
             commands.append(words[3:])
     return commands
 
