@@ -20,15 +20,15 @@ EXECUTE = (
 )
 """Without a trigger, nothing else would read it before night."""
 
-_DESCRIBE = f'gcloud storage objects describe "gs://$BUCKET/${{PREFIX}}{NAME}/{NAME}.jpg" --raw --format=json'
+DESCRIBE = f'gcloud storage objects describe "gs://$BUCKET/${{PREFIX}}{NAME}/{NAME}.jpg" --raw'
 LIST = f'gcloud storage ls "gs://$OUTPUT_BUCKET/$HOUR/{NAME}**"'
-_SECOND_UPLOAD = 4
+_SECOND_UPLOAD = 6
 """At which of the pauses to upload it again: a new trigger may take two minutes until it passes events on."""
 
 
 def thumbnail(gcloud: Gcloud) -> str | None:
     """Return the address of the thumbnail, or None if it is not there."""
-    source = gcloud.look(_DESCRIBE)
+    source = gcloud.look(f"{DESCRIBE} --format=json")
     if source is None:
         return None
     gcloud.variables["HOUR"] = str(Hour.of(datetime.fromisoformat(source["timeCreated"])))

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from service.deploy.first_picture import EXECUTE, LIST, NAME, UPLOAD, WHAT
+from service.deploy.first_picture import DESCRIBE, EXECUTE, LIST, UPLOAD, WHAT
 from service.deploy.gcloud import TOO_EARLY
 from service.deploy.options import Options, Trigger
 from service.deploy.preflight import DEFAULT_REGION, fingerprint
@@ -28,6 +28,7 @@ said=$(mktemp)
 trap 'rm -f "$said"' EXIT
 function gcloud {{
   local pause
+  case " $* " in *" describe "*) command gcloud "$@"; return ;; esac
   for pause in 5 10 20 30 60 60 60 60 0; do
     if command gcloud "$@" 2>"$said"; then return; fi
     if [ "$pause" = 0 ] || ! grep -qE '{TOO_EARLY}' "$said"; then
@@ -115,20 +116,21 @@ def _removal(step: Step) -> Iterator[str]:
 
 
 def _first_picture(options: Options) -> str:
-    picture = f'"gs://$BUCKET/${{PREFIX}}{NAME}/{NAME}.jpg"'
+    hour = "value(timeCreated.date(format='%Y%m%dT%HZ', tz=UTC))"
     lines = [
-        f"\n# {WHAT}: uploads a picture and waits",
-        f"gcloud storage objects describe {picture} >/dev/null 2>&1 || {{",
+        f"\n# {WHAT}: uploads a picture and waits. A new trigger may miss the first upload.",
+        "function thumbnail {",
+        f'  HOUR=$({DESCRIBE} --format="{hour}" 2>/dev/null) || return',
+        f"  {LIST} 2>/dev/null",
+        "}",
+        "thumbnail && exit",
+        "for pauses in '5 10 20 30 60 60' '60 60'; do",
         f"  {UPLOAD}",
         *([f"  {EXECUTE}"] if options.trigger == Trigger.NONE else []),
-        "}",
-        (
-            f"HOUR=$(gcloud storage objects describe {picture} --raw "
-            "--format=\"value(timeCreated.date(format='%Y%m%dT%HZ', tz=UTC))\")"
-        ),
-        "for pause in 5 10 20 30 60 60 60 0; do",
-        f"  {LIST} 2>/dev/null && exit",
-        '  sleep "$pause"',
+        "  for pause in $pauses; do",
+        "    thumbnail && exit",
+        '    sleep "$pause"',
+        "  done",
         "done",
         "echo 'There is no thumbnail yet: look into the log of the service, then call this again' >&2",
         "exit 1",

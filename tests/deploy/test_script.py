@@ -42,6 +42,7 @@ def same(state: State) -> State:
 def test_the_script_does_the_same(machine: Machine, words: list[str]) -> None:
     machine.run(printed(words))
     assert same(machine.cloud.state) == same(deployed(words))
+    assert machine.pauses == []
 
 
 @pytest.mark.parametrize("words", WAYS.values(), ids=WAYS)
@@ -65,6 +66,7 @@ def test_the_script_waits_for_new_accounts(machine: Machine) -> None:
     machine.cloud.too_early = 2
     machine.run(printed([]))
     assert machine.cloud.state["services"] == deployed([])["services"]
+    assert machine.pauses[:2] == [5, 10]
 
 
 def test_a_script_that_stopped_goes_on_when_it_is_called_again(machine: Machine) -> None:

@@ -28,8 +28,18 @@ exit "$status"
 class Machine:
     """A machine whose `gcloud` is the stand-in, and whose `sleep` does not wait."""
 
-    path: str
+    folder: Path
     cloud: CloudProject
+
+    @property
+    def path(self) -> str:
+        """Where programs are looked for."""
+        return f"{self.folder}:{os.environ['PATH']}"
+
+    @property
+    def pauses(self) -> list[int]:
+        """For how many seconds `sleep` was told to wait."""
+        return [int(line) for line in (self.folder / "pauses").read_text().splitlines()]
 
     def run(self, script: str) -> None:
         """Run a shell script that is expected to succeed."""
@@ -64,8 +74,9 @@ def machine_in(folder: Path) -> Iterator[Machine]:
     with ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         _program(folder / "gcloud", _CLIENT.format(port=server.server_address[1]))
-        _program(folder / "sleep", "#!/bin/sh\n")
-        yield Machine(f"{folder}:{os.environ['PATH']}", cloud)
+        (folder / "pauses").touch()
+        _program(folder / "sleep", f'#!/bin/sh\necho "$1" >>"{folder}/pauses"\n')
+        yield Machine(folder, cloud)
         server.shutdown()
 
 
