@@ -1,7 +1,6 @@
 """From nothing, again, broken at every step, and undone: over a stand-in for gcloud."""
 
 import copy
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,16 +11,8 @@ from service.deploy.problem import DeployProblem
 from service.deploy.states import MARK
 from service.deploy.steps import GRANTED
 from tests.support.cloud_project import HOUR, PROJECT, STORAGE_AGENT, CloudProject, State, new_project
+from tests.support.deploying import WAYS, Watched, call, deployed
 
-WAYS = {
-    "recommended": [],
-    "notification": ["--trigger=notification"],
-    "no trigger": ["--trigger=none"],
-    "no job": ["--no-job"],
-    "two buckets": ["--output-bucket=my-thumbnails", "--folder=a b/c"],
-    "new bucket": ["--bucket=my-new-images", "--region=europe-west1", "--tasks=50", "--schedule=30 4 * * 0"],
-    "whole bucket": ["--trigger=notification", "--folder=", "--output-bucket=my-thumbnails"],
-}
 PICTURE = "thumbnail-service-first-picture"
 
 
@@ -31,43 +22,8 @@ def _same_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.deploy.preflight.fingerprint", lambda _: "abcdef0123456789")
 
 
-class Watched:
-    """A terminal that agrees, notes what is said, and does not wait."""
-
-    def __init__(self, answer: str = "y") -> None:
-        self.answer = answer
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.waited: list[float] = []
-
-    def ask(self, question: str) -> str:
-        self.asked.append(question)
-        return self.answer
-
-    @property
-    def text(self) -> str:
-        return "\n".join(self.said)
-
-    @property
-    def terminal(self) -> Terminal:
-        return Terminal(self.said.append, self.ask, self.waited.append)
-
-
-def call(cloud: CloudProject, *words: str, answer: str = "y") -> Watched:
-    watched = Watched(answer)
-    options = parse_options(["--bucket=my-images", "--project=my-project", *words])
-    deploy(options, cloud, watched.terminal)
-    return watched
-
-
-def deployed(words: Sequence[str]) -> State:
-    cloud = CloudProject()
-    call(cloud, *words)
-    return cloud.state
-
-
 def without_leftovers(state: State) -> State:
-    """What undoing leaves on purpose: buckets and all in them, and the APIs."""
+    """The state without what undoing leaves on purpose: new buckets, the objects in all of them, and the APIs."""
     state = copy.deepcopy(state)
     del state["apis"]
     state["buckets"] = {
@@ -138,6 +94,7 @@ def test_undone_from_every_partial_state_nothing_is_left(words: list[str], momen
         call(broken, *words, "--undo")
         assert without_leftovers(broken.state) == without_leftovers(new_project())
         assert objects(broken.state) == there
+        assert not any(bucket["policy"] or bucket["notifications"] for bucket in broken.state["buckets"].values())
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])

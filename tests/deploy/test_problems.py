@@ -10,8 +10,8 @@ from service.deploy.options import parse_options
 from service.deploy.preflight import ROOT, check_sources, fingerprint
 from service.deploy.problem import DeployProblem
 from service.deploy.steps import APIS
-from tests.deploy.test_deploy import call, deployed
 from tests.support.cloud_project import STORAGE_AGENT, CloudProject, State, new_project
+from tests.support.deploying import call, deployed
 
 
 def problem(cloud: CloudProject, *words: str) -> DeployProblem:

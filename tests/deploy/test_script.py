@@ -11,8 +11,8 @@ import pytest
 from service.deploy.main import main
 from service.deploy.options import parse_options
 from service.deploy.script import script
-from tests.deploy.test_deploy import WAYS, call, deployed
 from tests.support.cloud_project import BUILD, CloudProject, State
+from tests.support.deploying import WAYS, call, deployed
 from tests.support.gcloud import commands_of_page, refusals
 from tests.support.stand_in_gcloud import Machine, machine_in
 
