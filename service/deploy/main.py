@@ -74,15 +74,13 @@ def deploy(options: Options, run: Runner, terminal: Terminal) -> None:
         for line in _intention(options, found, gcloud):
             say(line)
         _agree(options, terminal)
-        remove(found.remove if options.undo else [], gcloud)
         if not options.undo:
             make(table, gcloud)
-            remove(found.remove, gcloud)
+        remove(found.remove, gcloud)
     else:
         say("Nothing is to be done.")
-    for line in (
-        _left(options, gcloud) if options.undo else _addresses(make_thumbnail(options, gcloud), options, gcloud)
-    ):
+    ending = _left(options, gcloud) if options.undo else _addresses(make_thumbnail(options, gcloud), options, gcloud)
+    for line in ending:
         say(line)
 
 

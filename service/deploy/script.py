@@ -13,11 +13,14 @@ from service.deploy.states import LABEL_VALUE
 from service.deploy.steps import COMMANDS, Step, steps, variables
 
 _VARIABLE = re.compile(r"\$\{?(\w+)")
+_DEPLOYING = """\
+# Deploy the thumbnail service. It makes only what is not there, so if it stops, it can be called again. Unlike
+# `uv run deploy` it does not look whether something of the same name is yours, and asks nothing."""
+_UNDOING = """\
+# Take the thumbnail service away: what has its mark. It can be called again, and asks nothing."""
 _HEAD = """\
 #!/usr/bin/env bash
-# {what}
-# It makes only what is not there, so if it stops, it can be called again. Unlike `uv run deploy` it does not look
-# whether something of the same name is yours, and asks nothing.
+{what}
 set -euo pipefail
 cd {folder}
 export CLOUDSDK_CORE_DISABLE_PROMPTS=1
@@ -43,7 +46,7 @@ function gcloud {{
 
 def script(options: Options, root: Path) -> str:
     """Return the script that does, or undoes, what these options say."""
-    what = "Take the thumbnail service away." if options.undo else "Deploy the thumbnail service."
+    what = _UNDOING if options.undo else _DEPLOYING
     parts = [_HEAD.format(what=what, folder=shlex.quote(str(root))), *_beginning(options, fingerprint(root))]
     table = steps(options)
     defined = {name for part in parts for name in re.findall(r"^ *(\w+)=", part, re.MULTILINE)}
