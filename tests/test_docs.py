@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import get_args
@@ -10,6 +10,8 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
+from service.deploy.options import parse_options
+from service.deploy.steps import steps, variables
 from service.errors import ServiceError
 from service.outcome import Result
 from service.runs.report import RunReport
@@ -28,6 +30,7 @@ CONTRIBUTING = ROOT / ".github" / "CONTRIBUTING.md"
 PAGES = sorted((ROOT / ".readme").glob("*.md"))
 ALL = [README, CONTRIBUTING, *PAGES]
 API = (ROOT / ".readme" / "api.md").read_text()
+DEPLOYING = (ROOT / ".readme" / "deploying.md").read_text()
 OPERATING = (ROOT / ".readme" / "operating.md").read_text()
 SETTINGS = (ROOT / ".readme" / "settings.md").read_text()
 
@@ -280,3 +283,46 @@ def test_programs_that_a_page_names_exist(page: Path) -> None:
     for name in re.findall(r"python -m ([\w.]+)", page.read_text()):
         path = ROOT.joinpath(*name.split("."))
         assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), name
+
+
+# Deploying
+
+
+def commands_below(text: str, title: str) -> list[str]:
+    """The gcloud commands in the shell blocks below a heading, as they stand there."""
+    below = text[text.index(f"\n## {title}\n") :]
+    below = below[: below.index("\n## ", 1)]
+    blocks = re.findall(r"^```sh\n(.*?)^```", below, re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("gcloud ")]
+
+
+def without_notes(commands: Iterable[str]) -> list[str]:
+    """Without what only notes, for `--undo`, whose a grant is; and without repetitions."""
+    return [line for line in dict.fromkeys(commands) if not line.startswith("gcloud iam service-accounts update ")]
+
+
+def test_the_steps_by_hand_are_those_of_the_command() -> None:
+    wanted = [step for step in steps(parse_options(["--bucket=my-images"])) if step.wanted]
+    making = without_notes(command for step in wanted for command in step.make)
+    removing = without_notes(command for step in reversed(wanted) for command in step.remove)
+    by_hand = commands_below(DEPLOYING, "Step by step")
+    assert [line for line in by_hand if line in making] == making
+    # What else is there looks, or executes the job.
+    others = [line for line in by_hand if line not in making]
+    assert all(re.search(r" (describe|pull|config set|execute) ", line) for line in others)
+    assert [line for line in commands_below(DEPLOYING, "Undo it") if " rm " not in line] == removing
+
+
+def test_the_values_on_the_page_are_those_of_the_command() -> None:
+    values = variables(parse_options(["--bucket=my-images"]), "")
+    for name in ("INPUT_FOLDER", "SCHEDULE", "REPAIR", "RUN_SA", "BUILD_SA", "CALL_SA"):
+        found = re.search(rf"^{name}=(.*)$", DEPLOYING, re.MULTILINE)
+        assert found
+        assert found[1].strip("'") == values[name]
+
+
+def test_the_table_of_options_is_that_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_options(["--help"])
+    options = set(re.findall(r"^  (--[\w-]+)", capsys.readouterr().out, re.MULTILINE))
+    assert set(table(section(DEPLOYING, "One command"), "option")) == options

@@ -61,10 +61,15 @@ def commands_of_build(text: str) -> list[list[str]]:
     known = {"PROJECT_ID": "my-project", "BUILD_ID": "00000000-0000-0000-0000-000000000000"}
     # Twice: the defaults refer to the project.
     values = known | {name: _filled(str(value), known) for name, value in build["substitutions"].items()}
-    return [
-        [_filled(word, values) for word in step["args"]]
+    filled = [
+        (step.get("entrypoint"), [_filled(word.replace("$$", "$"), values) for word in step["args"]])
         for step in build["steps"]
-        if step.get("entrypoint") == "gcloud"
+    ]
+    return [
+        # Before the words of the command: bash's option, its program, and the program's name.
+        words if entrypoint == "gcloud" else words[3:]
+        for entrypoint, words in filled
+        if entrypoint == "gcloud" or "exec gcloud" in words[1]
     ]
 
 
@@ -92,7 +97,9 @@ def _commands(line: str, values: Mapping[str, str]) -> Iterator[list[str]]:
     while words:
         end = next((index for index, word in enumerate(words) if word in _ENDS), len(words))
         if words[0] == "gcloud":
-            yield words[1:end]
+            # The number of a stream that is redirected is a word of its own.
+            redirected = end < len(words) and words[end].startswith(">") and words[end - 1].isdigit()
+            yield words[1 : end - 1 if redirected else end]
         words = words[end + 1 :]
 
 

@@ -186,10 +186,14 @@ def test_the_image_takes_nothing_but_the_environment_and_the_service() -> None:
     ]
 
 
-def test_the_demo_stays_out_of_the_image() -> None:
+@pytest.mark.parametrize("package", ["demo", "deploy"])
+def test_what_does_not_serve_stays_out_of_the_image(package: str) -> None:
     rules = (ROOT / ".dockerignore").read_text().splitlines()
     # The last rule that fits decides.
-    assert rules.index("*") < rules.index("!service") < rules.index("service/demo")
+    assert rules.index("*") < rules.index("!service") < rules.index(f"service/{package}")
+
+
+def test_the_packages_of_the_demo_stay_out_of_the_image() -> None:
     # Without the option, uv installs the demo's packages.
     assert "uv sync --locked --no-default-groups " in (ROOT / "Dockerfile").read_text()
 

@@ -1,0 +1,523 @@
+"""The table of steps: what is made, why, how to see that it is there, how to make it and how to take it away.
+
+All commands are shell text with `$VARIABLES`. The same text is run, printed by `--dry-run`, and stands on the page.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from service.deploy.options import Options, Trigger
+from service.deploy.states import (
+    LABEL,
+    MARK,
+    PATIENCE,
+    Read,
+    described,
+    enabled,
+    granted,
+    is_current,
+    is_push,
+    is_repair,
+    is_trigger,
+    labelled,
+    notification_is,
+    patient,
+    settings_are,
+    there,
+)
+
+GRANTED = f"{MARK}; granted roles/pubsub.publisher to Cloud Storage"
+"""The description of an account, if a grant to an account that is not ours was made, too."""
+SERVICE, JOB = "thumbnails", "thumbnails-job"
+RUN_SA, BUILD_SA, CALL_SA = (
+    f"{name}@$PROJECT.iam.gserviceaccount.com" for name in ("thumbnails", "thumbnails-build", "thumbnails-call")
+)
+APIS = (
+    "iam.googleapis.com",
+    "cloudresourcemanager.googleapis.com",
+    "run.googleapis.com",
+    "eventarc.googleapis.com",
+    "pubsub.googleapis.com",
+    "cloudscheduler.googleapis.com",
+    "artifactregistry.googleapis.com",
+    "cloudbuild.googleapis.com",
+    "containeranalysis.googleapis.com",
+    "storage.googleapis.com",
+)
+
+_REPAIR_BACK = {Trigger.EVENTARC: "2d", Trigger.NOTIFICATION: "8d"}
+"""How far the nightly repair looks back: a day more than events are delivered again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing to make, or one right to grant."""
+
+    what: str
+    why: str
+    look: str
+    """Command that describes the thing."""
+    read: Read
+    """Reads the description."""
+    make: tuple[str, ...]
+    remove: tuple[str, ...] = ()
+    """Empty if it goes with another thing."""
+    wanted: bool = True
+    grants: bool = False
+    replaced: bool = False
+    """If outdated, it is removed and made; otherwise making it brings it up to date."""
+    mark: str = ""
+    """Where its description has the mark, as a projection of `--format`. Empty: it bears none."""
+    proof: tuple[str, str] | None = None
+    """Command that describes an account, and what its description begins with if removing this is up to us."""
+    test: str | None = None
+    """Shell command that succeeds if there is nothing to do; None: `look` does. Empty: `make` can be repeated."""
+
+
+def steps(options: Options) -> list[Step]:
+    """Return all steps, in order; those that these options do not want, too."""
+    return [
+        *_project_steps(options),
+        *_account_steps(options),
+        *_run_steps(options),
+        *_dead_letter_steps(options),
+        *_eventarc_steps(options),
+        *_notification_steps(options),
+        *_repair_steps(options),
+    ]
+
+
+def variables(options: Options, source: str) -> dict[str, str]:
+    """Return the variables whose values follow from the options; they may refer to those before."""
+    repair = _repair_body(options)
+    return {
+        "RUN_SA": RUN_SA,
+        "BUILD_SA": BUILD_SA,
+        "CALL_SA": CALL_SA,
+        "INPUT_FOLDER": options.input_folder,
+        "PREFIX": options.prefix,
+        "OUTPUT_BUCKET": options.thumbnails_bucket,
+        "TASKS": str(options.tasks or ""),
+        "SCHEDULE": options.schedule,
+        "REPAIR": repair,
+        "SOURCE": source,
+        "LABELS": f"{MARK},source=$SOURCE",
+        "PUBSUB_SA": "service-$PROJECT_NUMBER@gcp-sa-pubsub.iam.gserviceaccount.com",
+    }
+
+
+COMMANDS = {
+    "PROJECT_NUMBER": "gcloud projects describe $PROJECT --format='value(projectNumber)'",
+    "STORAGE_SA": "gcloud storage service-agent --project=$BUCKET_PROJECT",
+    "SERVICE_HOST": f"gcloud run services describe {SERVICE} --region=$REGION --format='value(status.url.basename())'",
+    "SUBSCRIPTION": "gcloud eventarc triggers describe thumbnails --location=$BUCKET_LOCATION "
+    "--format='value(transport.pubsub.subscription)'",
+    "NOTIFICATION": "gcloud storage buckets notifications list gs://$BUCKET "
+    "--filter=\"'Notification Configuration'.topic=//pubsub.googleapis.com/projects/$PROJECT/topics/thumbnails\" "
+    "--format=\"value('Notification Configuration'.id)\"",
+}
+"""Variables that only gcloud knows, and the commands that print them."""
+
+
+# The rows
+
+
+def _project_steps(options: Options) -> Iterator[Step]:
+    yield Step(
+        what="the APIs of Cloud Run, Eventarc, Pub/Sub, Scheduler, Build and Artifact Registry",
+        why="what the steps below use",
+        look="gcloud services list --enabled",
+        read=enabled(APIS),
+        make=(f"gcloud services enable {' '.join(APIS)}",),
+        test="",
+    )
+    for name, region, what in (
+        ("BUCKET", "BUCKET_LOCATION", "for the images"),
+        ("OUTPUT_BUCKET", "REGION", "for the thumbnails"),
+    ):
+        yield Step(
+            what=f"bucket gs://{options.bucket if name == 'BUCKET' else options.thumbnails_bucket}",
+            why=what,
+            look=f"gcloud storage buckets describe gs://${name}",
+            read=there,
+            make=(f"gcloud storage buckets create gs://${name} --location=${region} --uniform-bucket-level-access",),
+            wanted=name == "BUCKET" or bool(options.output_bucket),
+        )
+    yield Step(
+        what="Artifact Registry repository thumbnails",
+        why="keeps the container's images",
+        look="gcloud artifacts repositories describe thumbnails --location=$REGION",
+        read=labelled(),
+        mark=f"labels.{LABEL}",
+        make=(
+            (
+                "gcloud artifacts repositories create thumbnails --repository-format=docker --location=$REGION "
+                f"--labels={MARK}"
+            ),
+        ),
+        remove=("gcloud artifacts repositories delete thumbnails --location=$REGION --quiet",),
+    )
+
+
+def _account_steps(options: Options) -> Iterator[Step]:
+    for email, why in (
+        (RUN_SA, "the service and the job act as it"),
+        (BUILD_SA, "builds and deploys"),
+        (CALL_SA, "calls the service and the job"),
+    ):
+        name = email.partition("@")[0]
+        yield Step(
+            what=f"service account {name}",
+            why=why,
+            look=f"gcloud iam service-accounts describe {email}",
+            read=described(),
+            mark="description",
+            make=(f"gcloud iam service-accounts create {name} --description={MARK}",),
+            remove=(f"gcloud iam service-accounts delete {email} --quiet",),
+        )
+    split = bool(options.output_bucket)
+    bucket, output = f"gs://{options.bucket}", f"gs://{options.thumbnails_bucket}"
+    whole = "reads images, writes thumbnails"
+    yield _on_bucket("BUCKET", bucket, "roles/storage.objectUser", whole, wanted=not split)
+    yield _on_bucket("BUCKET", bucket, "roles/storage.objectViewer", "reads images", wanted=split)
+    if split:
+        yield _on_bucket("OUTPUT_BUCKET", output, "roles/storage.objectUser", "writes thumbnails")
+    yield _on_project("BUILD_SA", BUILD_SA, "roles/cloudbuild.builds.builder", "builds the image")
+    yield _on_project("BUILD_SA", BUILD_SA, "roles/run.developer", "deploys the service and the job")
+    yield Step(
+        what="roles/iam.serviceAccountUser on thumbnails to thumbnails-build",
+        why="deploys what acts as that account",
+        grants=True,
+        look=f"gcloud iam service-accounts get-iam-policy {RUN_SA}",
+        read=granted("roles/iam.serviceAccountUser", "$BUILD_SA"),
+        make=(
+            (
+                f"gcloud iam service-accounts add-iam-policy-binding {RUN_SA} --member=serviceAccount:$BUILD_SA "
+                "--role=roles/iam.serviceAccountUser"
+            ),
+        ),
+        test="",
+    )
+
+
+def _run_steps(options: Options) -> Iterator[Step]:
+    tasks = ";_TASKS=$TASKS" if options.tasks else ""
+    job = "" if options.job else ";_JOB="
+    build = (
+        "gcloud builds submit --region=$REGION --service-account=projects/$PROJECT/serviceAccounts/$BUILD_SA "
+        f'--substitutions="^;^_REGION=$REGION;_INPUT_FOLDER=$INPUT_FOLDER{tasks}{job};_LABELS=$LABELS"'
+    )
+    service = f"gcloud run services describe {SERVICE} --region=$REGION"
+    yield Step(
+        what=f"Cloud Run service {SERVICE}",
+        why="tested, built and deployed by Cloud Build, which takes about ten minutes",
+        look=service,
+        read=labelled("metadata", fits=is_current),
+        mark=f"metadata.labels.{LABEL}",
+        make=(build,),
+        remove=(f"gcloud run services delete {SERVICE} --region=$REGION --quiet",),
+        test=_says(service, "metadata.labels.source", "$SOURCE"),
+    )
+    described_job = f"gcloud run jobs describe {JOB} --region=$REGION"
+    yield Step(
+        what=f"Cloud Run job {JOB}",
+        why="makes the thumbnails of whole folders; the same build deploys it",
+        look=described_job,
+        read=labelled("metadata", fits=is_current),
+        mark=f"metadata.labels.{LABEL}",
+        make=(build,),
+        remove=(f"gcloud run jobs delete {JOB} --region=$REGION --quiet",),
+        wanted=options.job,
+        test=_says(described_job, "metadata.labels.source", "$SOURCE"),
+    )
+    wanted = {"INPUT_FOLDER": "$INPUT_FOLDER", "TIMESTAMP": "created", "OUTPUT_LAYOUT": "tree"}
+    if options.output_bucket:
+        wanted["OUTPUT_BUCKET"] = "$OUTPUT_BUCKET"
+    settings = ";".join(f"{name}={value}" for name, value in wanted.items())
+    yield Step(
+        what="settings of the service",
+        why="each thumbnail has one address, whichever way its image comes",
+        look=service,
+        read=settings_are(wanted, None),
+        make=(f'gcloud run services update {SERVICE} --region=$REGION --update-env-vars="^;^{settings}"',),
+        test="",
+    )
+    count = " --tasks=$TASKS" if options.tasks else ""
+    yield Step(
+        what="settings of the job",
+        why="the same",
+        look=described_job,
+        read=settings_are(wanted, options.tasks),
+        make=(f'gcloud run jobs update {JOB} --region=$REGION{count} --update-env-vars="^;^{settings}"',),
+        wanted=options.job,
+        test="",
+    )
+    yield Step(
+        what=f"roles/run.invoker on service {SERVICE} to thumbnails-call",
+        why="calls it for each new image",
+        grants=True,
+        look=f"gcloud run services get-iam-policy {SERVICE} --region=$REGION",
+        read=granted("roles/run.invoker", "$CALL_SA"),
+        make=(
+            (
+                f"gcloud run services add-iam-policy-binding {SERVICE} --region=$REGION "
+                "--member=serviceAccount:$CALL_SA --role=roles/run.invoker"
+            ),
+        ),
+        wanted=options.trigger != Trigger.NONE or not options.job,
+        test="",
+    )
+
+
+def _dead_letter_steps(options: Options) -> Iterator[Step]:
+    wanted = options.trigger != Trigger.NONE
+    yield _topic("thumbnails-dead", "keeps the events that were refused a hundred times", wanted=wanted)
+    yield Step(
+        what="subscription thumbnails-dead",
+        why="to see them",
+        look="gcloud pubsub subscriptions describe thumbnails-dead",
+        read=labelled(),
+        mark=f"labels.{LABEL}",
+        make=(f"gcloud pubsub subscriptions create thumbnails-dead --topic=thumbnails-dead --labels={MARK}",),
+        remove=("gcloud pubsub subscriptions delete thumbnails-dead",),
+        wanted=wanted,
+    )
+    yield _on_topic("thumbnails-dead", "PUBSUB_SA", "Pub/Sub", "moves events there", wanted=wanted)
+
+
+def _eventarc_steps(options: Options) -> Iterator[Step]:
+    wanted = options.trigger == Trigger.EVENTARC
+    binding = "--member=serviceAccount:$STORAGE_SA --role=roles/pubsub.publisher --condition=None"
+    yield Step(
+        what="roles/pubsub.publisher on the project to Cloud Storage's own account",
+        why="publishes the events",
+        grants=True,
+        look="gcloud projects get-iam-policy $PROJECT",
+        read=granted("roles/pubsub.publisher", "$STORAGE_SA"),
+        make=(
+            f'gcloud iam service-accounts update {CALL_SA} --description="{GRANTED}"',
+            f"gcloud projects add-iam-policy-binding $PROJECT {binding}",
+        ),
+        remove=(
+            f"gcloud projects remove-iam-policy-binding $PROJECT {binding}",
+            f"gcloud iam service-accounts update {CALL_SA} --description={MARK}",
+        ),
+        proof=(f"gcloud iam service-accounts describe {CALL_SA}", GRANTED),
+        wanted=wanted,
+        test='gcloud projects get-iam-policy $PROJECT --flatten="bindings[].members" --filter="bindings.role='
+        'roles/pubsub.publisher AND bindings.members=serviceAccount:$STORAGE_SA" --format="value(bindings.role)" '
+        "| grep -q .",
+    )
+    yield _on_project("CALL_SA", CALL_SA, "roles/eventarc.eventReceiver", "receives events", wanted=wanted)
+    yield Step(
+        what="Eventarc trigger thumbnails",
+        why="tells the service of each new image",
+        look="gcloud eventarc triggers describe thumbnails --location=$BUCKET_LOCATION",
+        read=labelled(fits=is_trigger),
+        mark=f"labels.{LABEL}",
+        make=(
+            (
+                "gcloud eventarc triggers create thumbnails --location=$BUCKET_LOCATION --destination-run-service="
+                f"{SERVICE} --destination-run-region=$REGION --destination-run-path=/events "
+                "--event-filters=type=google.cloud.storage.object.v1.finalized --event-filters=bucket=$BUCKET "
+                f"--service-account=$CALL_SA --labels={MARK}"
+            ),
+        ),
+        remove=("gcloud eventarc triggers delete thumbnails --location=$BUCKET_LOCATION --quiet",),
+        replaced=True,
+        wanted=wanted,
+    )
+    yield _on_subscription("$SUBSCRIPTION", wanted=wanted)
+    yield Step(
+        what="the trigger's subscription",
+        why="gives an event the time that a large image takes, and gives it up after a hundred attempts",
+        look="gcloud pubsub subscriptions describe $SUBSCRIPTION",
+        read=patient,
+        make=(f"gcloud pubsub subscriptions update $SUBSCRIPTION {PATIENCE}",),
+        wanted=wanted,
+        test="",
+    )
+
+
+def _notification_steps(options: Options) -> Iterator[Step]:
+    wanted = options.trigger == Trigger.NOTIFICATION
+    yield _topic("thumbnails", "carries the events", wanted=wanted)
+    yield _on_topic("thumbnails", "STORAGE_SA", "Cloud Storage", "publishes the events", wanted=wanted)
+    yield Step(
+        what="subscription thumbnails",
+        why="calls the service for each event, for seven days",
+        look="gcloud pubsub subscriptions describe thumbnails",
+        read=labelled(fits=is_push),
+        mark=f"labels.{LABEL}",
+        make=(
+            (
+                "gcloud pubsub subscriptions create thumbnails --topic=thumbnails --push-endpoint="
+                "https://$SERVICE_HOST/events --push-auth-service-account=$CALL_SA "
+                "--push-auth-token-audience=https://$SERVICE_HOST --message-retention-duration=7d "
+                f"--expiration-period=never {PATIENCE} --labels={MARK}"
+            ),
+        ),
+        remove=("gcloud pubsub subscriptions delete thumbnails",),
+        replaced=True,
+        wanted=wanted,
+    )
+    yield _on_subscription("thumbnails", wanted=wanted)
+    prefix = ' --object-prefix="$PREFIX"' if options.prefix else ""
+    yield Step(
+        what=f"notification of new objects in {options.input_folder}",
+        why="publishes an event for each image, and none for thumbnails",
+        look="gcloud storage buckets notifications list gs://$BUCKET",
+        read=notification_is(options.prefix),
+        make=(
+            (
+                f"gcloud storage buckets notifications create gs://$BUCKET --topic=thumbnails "
+                f"--event-types=OBJECT_FINALIZE{prefix} --payload-format=json"
+            ),
+        ),
+        remove=(
+            (
+                "gcloud storage buckets notifications delete "
+                "projects/_/buckets/$BUCKET/notificationConfigs/$NOTIFICATION --quiet"
+            ),
+        ),
+        replaced=True,
+        wanted=wanted,
+        test=f'[ -n "$({COMMANDS["NOTIFICATION"]})" ]',
+    )
+
+
+def _repair_steps(options: Options) -> Iterator[Step]:
+    yield Step(
+        what=f"roles/run.developer on job {JOB} to thumbnails-call",
+        why="executes it with arguments",
+        grants=True,
+        look=f"gcloud run jobs get-iam-policy {JOB} --region=$REGION",
+        read=granted("roles/run.developer", "$CALL_SA"),
+        make=(
+            (
+                f"gcloud run jobs add-iam-policy-binding {JOB} --region=$REGION --member=serviceAccount:$CALL_SA "
+                "--role=roles/run.developer"
+            ),
+        ),
+        wanted=options.job,
+        test="",
+    )
+    if options.job:
+        uri = f"https://run.googleapis.com/v2/projects/$PROJECT/locations/$REGION/jobs/{JOB}:run"
+        caller = "--oauth-service-account-email=$CALL_SA"
+    else:
+        uri = "https://$SERVICE_HOST/run"
+        caller = "--oidc-service-account-email=$CALL_SA --oidc-token-audience=https://$SERVICE_HOST"
+        caller += " --attempt-deadline=1800s"
+    yield Step(
+        what="Cloud Scheduler job thumbnails-nightly",
+        why="makes what is still missing of the latest images",
+        look="gcloud scheduler jobs describe thumbnails-nightly --location=$REGION",
+        read=described(is_repair(uri)),
+        mark="description",
+        make=(
+            (
+                "gcloud scheduler jobs create http thumbnails-nightly --location=$REGION "
+                f'--schedule="$SCHEDULE" --uri={uri} --http-method=post '
+                f'--headers=Content-Type=application/json --message-body="$REPAIR" {caller} '
+                f"--max-retry-attempts=2 --description={MARK}"
+            ),
+        ),
+        remove=("gcloud scheduler jobs delete thumbnails-nightly --location=$REGION --quiet",),
+        replaced=True,
+    )
+
+
+def _repair_body(options: Options) -> str:
+    since = _REPAIR_BACK.get(options.trigger)
+    if not options.job:
+        return json.dumps({"timestamp": "created"} | ({"since": since} if since else {}))
+    arguments = ["-m", "service.job", "--timestamp=created", *([f"--since={since}"] if since else [])]
+    return json.dumps({"overrides": {"containerOverrides": [{"args": arguments}]}})
+
+
+def _on_bucket(variable: str, bucket: str, role: str, why: str, *, wanted: bool = True) -> Step:
+    binding = f"gs://${variable} --member=serviceAccount:$RUN_SA --role={role}"
+    return Step(
+        what=f"{role} on {bucket} to thumbnails",
+        why=why,
+        grants=True,
+        look=f"gcloud storage buckets get-iam-policy gs://${variable}",
+        read=granted(role, "$RUN_SA"),
+        make=(f"gcloud storage buckets add-iam-policy-binding {binding}",),
+        remove=(f"gcloud storage buckets remove-iam-policy-binding {binding}",),
+        proof=(f"gcloud iam service-accounts describe {RUN_SA}", MARK),
+        wanted=wanted,
+        test="",
+    )
+
+
+def _on_project(variable: str, email: str, role: str, why: str, *, wanted: bool = True) -> Step:
+    binding = f"$PROJECT --member=serviceAccount:${variable} --role={role} --condition=None"
+    return Step(
+        what=f"{role} on the project to {email.partition('@')[0]}",
+        why=why,
+        grants=True,
+        look="gcloud projects get-iam-policy $PROJECT",
+        read=granted(role, f"${variable}"),
+        make=(f"gcloud projects add-iam-policy-binding {binding}",),
+        remove=(f"gcloud projects remove-iam-policy-binding {binding}",),
+        proof=(f"gcloud iam service-accounts describe {email}", MARK),
+        wanted=wanted,
+        test="",
+    )
+
+
+def _topic(name: str, why: str, *, wanted: bool) -> Step:
+    return Step(
+        what=f"topic {name}",
+        why=why,
+        look=f"gcloud pubsub topics describe {name}",
+        read=labelled(),
+        mark=f"labels.{LABEL}",
+        make=(f"gcloud pubsub topics create {name} --labels={MARK}",),
+        remove=(f"gcloud pubsub topics delete {name}",),
+        wanted=wanted,
+    )
+
+
+def _on_topic(topic: str, variable: str, whose: str, why: str, *, wanted: bool) -> Step:
+    return Step(
+        what=f"roles/pubsub.publisher on topic {topic} to {whose}'s own account",
+        why=why,
+        grants=True,
+        look=f"gcloud pubsub topics get-iam-policy {topic}",
+        read=granted("roles/pubsub.publisher", f"${variable}"),
+        make=(
+            (
+                f"gcloud pubsub topics add-iam-policy-binding {topic} --member=serviceAccount:${variable} "
+                "--role=roles/pubsub.publisher"
+            ),
+        ),
+        wanted=wanted,
+        test="",
+    )
+
+
+def _on_subscription(subscription: str, *, wanted: bool) -> Step:
+    what = "the trigger's subscription" if subscription.startswith("$") else f"subscription {subscription}"
+    return Step(
+        what=f"roles/pubsub.subscriber on {what} to Pub/Sub's own account",
+        why="takes events away that were refused too often",
+        grants=True,
+        look=f"gcloud pubsub subscriptions get-iam-policy {subscription}",
+        read=granted("roles/pubsub.subscriber", "$PUBSUB_SA"),
+        make=(
+            (
+                f"gcloud pubsub subscriptions add-iam-policy-binding {subscription} --member=serviceAccount:$PUBSUB_SA "
+                "--role=roles/pubsub.subscriber"
+            ),
+        ),
+        wanted=wanted,
+        test="",
+    )
+
+
+def _says(command: str, projection: str, text: str) -> str:
+    return f'[ "$({command} --format="value({projection})" 2>/dev/null)" = "{text}" ]'
