@@ -121,9 +121,7 @@ class WorkerProcess:
         """Be idle from now on, and keep the memory of no large file."""
         if self._source_bytes > _KEPT_SOURCE_BYTES:
             os.ftruncate(self._source, 0)
-            self._received = bytearray()
-        """Bytes of an answer that were read and not yet taken."""
-        self._source_bytes = 0
+            self._source_bytes = 0
         self.is_idle = True
 
     def receive(self, until: float) -> tuple[Answer, bytes]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextvars import copy_context
 from threading import Event
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from service.errors import ShuttingDown
 from service.process import POLL_SECONDS, Stop
@@ -28,8 +28,8 @@ def map_bounded(
 ) -> Iterator[tuple[_Item, "Future[_Made]"]]:
     """Call with each item on the executor, `limit` submitted at most; yield each item with its future.
 
-    Once it is to stop, or the executor is shut down, the next item fails with ShuttingDown, and calls that have not
-    begun are dropped soon. Items in flight that have not ended `grace_seconds` later fail, too. If the iterator of
+    Once it is to stop, or the executor is shut down, the next item fails with ShuttingDown, and so do calls that have
+    not begun. Items in flight that have not ended `grace_seconds` later fail, too. If the iterator of
     items raises, the items in flight are yielded before the exception is raised.
     """
     calls = _Calls[_Item, _Made](max(1, limit // _SHARE))
@@ -74,7 +74,7 @@ class _Calls(Generic[_Item, _Made]):
         while self._ended:
             future = self._ended.popleft()
             if future in self._in_flight:  # Else it was given up, and that was told.
-                yield self._in_flight.pop(future), future
+                yield self._in_flight.pop(future), _not_begun() if future.cancelled() else future
 
     def await_some(self, stop: Stop, grace_seconds: float) -> Iterator[tuple[_Item, "Future[_Made]"]]:
         """Yield the calls that have ended, once there are several or after a moment.
@@ -87,7 +87,7 @@ class _Calls(Generic[_Item, _Made]):
         yield from self.ended()
         if stop.is_set():
             for future in [future for future in self._in_flight if future.cancel()]:
-                del self._in_flight[future]
+                yield self._in_flight.pop(future), _not_begun()
         if stop.is_set_for(grace_seconds):
             error = ShuttingDown(f"it was not done {grace_seconds:g} s after the run was stopped")
             while self._in_flight:
@@ -114,6 +114,10 @@ def submit(executor: Executor, call: Callable[[_Item], _Made], item: _Item, stop
         return executor.submit(copy_context().run, call, item)
     except RuntimeError:  # The executor was shut down.
         raise ShuttingDown("the process ended before this image and those after it") from None
+
+
+def _not_begun() -> "Future[Any]":
+    return _failed(ShuttingDown("the run was stopped before this image's turn"))
 
 
 def _failed(error: Exception) -> "Future[_Made]":

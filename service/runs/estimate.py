@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from service.errors import StorageUnavailable
-from service.images.formats import DEFAULT_SECONDS_PER_MIB, FORMATS
+from service.images.formats import DEFAULT_SECONDS_PER_MIB, FORMATS, media_type_of
 from service.prices import Prices
 from service.runs.costs import ClassEstimate, Cost, PlannedCost, cost_of, rounded
 from service.settings import Settings
@@ -32,7 +32,7 @@ _SECONDS_PER_IMAGE = 0.004
 SECONDS_PER_MIB = {row.media_type: row.seconds_per_mib for row in FORMATS.values()}
 """Processor time to decode a mebibyte, by content type."""
 _SECONDS_PER_LISTING = 0.04
-"""Duration of one request to storage; it counts for listings, which come one after the other."""
+"""Duration of one request to storage. It counts for listings, as if each came after the other."""
 
 
 class OfType(BaseModel):
@@ -81,7 +81,7 @@ class Images:
 
     def add(self, source: StoredObject) -> None:
         """Count an image."""
-        key = source.content_type, source.storage_class or StorageClass.STANDARD
+        key = media_type_of(source.content_type), source.storage_class or StorageClass.STANDARD
         with self._lock:
             images, size = self._sums.get(key, (0, 0))
             self._sums[key] = images + 1, size + source.size
@@ -101,7 +101,7 @@ class Images:
             raise StorageUnavailable(f"a listing of images is malformed: {error!r}") from error
         with self._lock:
             for (content_type, class_name), several in sizes.items():
-                key = content_type, class_named(class_name)
+                key = media_type_of(content_type), class_named(class_name)
                 images, size = self._sums.get(key, (0, 0))
                 self._sums[key] = images + len(several), size + sum(several)
 
@@ -196,7 +196,7 @@ def image_dollars(source: StoredObject, settings: Settings) -> float:
     one = Images()
     one.add(source)
     seconds = _SECONDS_PER_IMAGE + source.size / _MEBIBYTE * SECONDS_PER_MIB.get(
-        source.content_type, DEFAULT_SECONDS_PER_MIB
+        media_type_of(source.content_type), DEFAULT_SECONDS_PER_MIB
     )
     usage = one.usage(len(settings.specs), settings.output_storage_class)
     return cost_of(usage, seconds / settings.prices.vcpu_per_task, settings.prices).dollars

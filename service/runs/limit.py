@@ -10,13 +10,12 @@ from itertools import islice
 from threading import Condition
 
 from service.bootstrap import Service
-from service.errors import TooExpensive
+from service.errors import InvalidValue, TooExpensive
 from service.process import POLL_SECONDS, Stop
 from service.runs.costs import PlannedCost, rounded
 from service.runs.estimate import Images, estimate, image_dollars
 from service.runs.existing import BATCH, FEW, Work
 from service.runs.plan import Plan
-from service.runs.price import price_run
 from service.runs.report import Report
 from service.runs.request import Limit, RunParameters
 from service.storage.base import StoredObject
@@ -29,16 +28,20 @@ _CLOSING_WRITES = 2
 """The manifest and the last report."""
 
 
-def check_price(plan: Plan, params: RunParameters, service: Service, stop: Stop) -> None:
+def check_price(plan: Plan, params: RunParameters) -> None:
     """Compare the price of a run of many tasks with its limit, if it has one.
 
     Raises:
         TooExpensive: it is higher.
-        RetryLater: the plan has no price, since an older version made it, and storage did not tell it.
+        InvalidValue: the plan has no price, since an older version made it.
     """
     if not params.limit or params.chunk.count == 1:
         return
-    cost = plan.cost or price_run(params, service, stop)
+    if plan.cost is None:
+        raise InvalidValue(
+            "run_id", params.run_id, "was planned by an older version, which did not price it; give another run_id"
+        )
+    cost = plan.cost
     if cost.dollars > params.limit.dollars:
         problem = (
             f"is less than what the run would cost, {_text(cost.dollars)} dollars; no image was read. Give a higher "
@@ -172,5 +175,5 @@ def _too_expensive(limit: Limit, problem: str, cost: PlannedCost | None = None) 
 
 
 def _text(dollars: float) -> str:
-    """Format dollars with at least two digits after the point, and as many as it takes to be different from nothing."""
+    """Format dollars with two digits after the point, and with up to six if they are less than one."""
     return f"{dollars:,.2f}" if dollars >= 1 else f"{dollars:.6f}".rstrip("0").ljust(4, "0")

@@ -13,7 +13,6 @@ from typing import Any
 
 from service.bootstrap import Service
 from service.process import POLL_SECONDS, Stop
-from service.runs.ahead import result_of
 from service.runs.bounded import submit
 from service.storage.addresses import ALL_NAMES, FolderLocation
 from service.storage.base import Page
@@ -89,8 +88,11 @@ def list_in_parallel(
             try:
                 future = ended.get(timeout=POLL_SECONDS)
             except Empty:
+                # Images may have all threads. Then this one lists.
+                any(waiting.cancel() for waiting in in_flight)
                 continue
-            listed, range_ = result_of(future, stop), in_flight.pop(future)
+            range_ = in_flight.pop(future)
+            listed = list_next(range_) if future.cancelled() else future.result()
             splitter.add_page(range_, listed.names, listed.next_token)
             # Names from the end on are listed by the range that was split off meanwhile.
             objects, own = len(listed.names), len(listed.selected)

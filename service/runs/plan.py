@@ -18,11 +18,11 @@ from service.naming import CREATED, RUN, Hour
 from service.process import Stop
 from service.runs.bounded import map_bounded
 from service.runs.costs import PlannedCost
+from service.runs.dry_run import price_run
 from service.runs.estimate import Images, estimate, planning
 from service.runs.lease import Lease, create, tries
 from service.runs.parallel_listing import list_in_parallel
 from service.runs.partition import Boundary, Chunk, NameSample, range_between
-from service.runs.price import price_run
 from service.runs.record import MAX_RECORD_BYTES, UNREADABLE, Count, Record, problem_of
 from service.runs.request import RunParameters
 from service.settings import MAX_TASKS

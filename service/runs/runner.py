@@ -5,8 +5,8 @@ A pipeline that pulls: images are listed as they are worked on, and no memory gr
 
 import logging
 from collections.abc import Iterable, Iterator
-from concurrent.futures import CancelledError, Future
 from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -15,7 +15,6 @@ from service.errors import (
     InternalError,
     InvalidValue,
     RetryLater,
-    ShuttingDown,
     StorageRefused,
     TooExpensive,
 )
@@ -23,17 +22,20 @@ from service.outcome import Outcome, Result
 from service.process import Stop
 from service.runs.ahead import read_ahead
 from service.runs.bounded import map_bounded
+from service.runs.dry_run import estimate_images
 from service.runs.existing import BATCHES_AHEAD, ExistingThumbnails, Work, in_batches, missing
 from service.runs.limit import Allowance, check_price, say_what_is_left
 from service.runs.manifest import Manifest
 from service.runs.plan import Plan, obtain_plan
-from service.runs.price import estimate_images
 from service.runs.report import GROWING_FIELDS, Report, State
 from service.runs.reporter import Reporter
 from service.runs.request import RunParameters
 from service.runs.start import Start, begin_look, end_early, list_range
 from service.runs.task_report import Attempt
 from service.storage.base import StoredObject
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 log = structlog.get_logger()
 
@@ -63,7 +65,7 @@ def run_task(params: RunParameters, service: Service, start: Start, report: Repo
             may_have_thumbnails = begin_look(params, service, start, attempt)
             plan = start.plan or obtain_plan(params, service, start.lease, start.first_page, stop)
             report.begin_chunk(plan, was_planned=start.plan is not None)
-            check_price(plan, params, service, stop)
+            check_price(plan, params)
             looks_up = may_have_thumbnails(plan)
             objects = start.objects or list_range(params, service, plan.names(params.chunk))
             images = list_images(allowance.listed(objects) if allowance else objects, plan, service, report, stop)
@@ -99,7 +101,7 @@ def list_images(
     """Yield the images that are asked for among listed objects, and count them; count the other objects.
 
     Raises:
-        ShuttingDown: the run is to stop. An image that was yielded is still taken, or counts as failed.
+        ShuttingDown: the run is to stop.
     """
     for stored in objects:
         report.listed += 1
@@ -163,8 +165,6 @@ def _outcome_of(image: StoredObject, future: "Future[Outcome]") -> Outcome:
     """Return how an image ended; an exception is a failure, and is logged."""
     try:
         return future.result(0)
-    except CancelledError:
-        return Outcome.failed(image.location, ShuttingDown("the process ended before this image's turn"))
     except RetryLater as error:
         log.warning(
             "image failed", source=str(image.location), outcome=Result.FAILED, code=error.code, reason=str(error)
@@ -177,9 +177,7 @@ def _outcome_of(image: StoredObject, future: "Future[Outcome]") -> Outcome:
 
 def _open_allowance(service: Service, start: Start, report: Report, attempt: Attempt, stop: Stop) -> Allowance | None:
     """Return the dollars that a run may spend, if they suffice to begin it and to end it; None if there is no limit."""
-    # A run that was whole begins anew.
-    goes_on = start.previous is not None and start.previous.state is not State.WHOLE
-    allowance = Allowance.of(service, report, attempt.cost_before.dollars if goes_on else 0.0, stop)
+    allowance = Allowance.of(service, report, attempt.spent_before, stop)
     if allowance:
         try:
             allowance.check_start(start.objects or ())

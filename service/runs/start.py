@@ -9,9 +9,9 @@ import structlog
 
 from service.bootstrap import Service
 from service.errors import BucketNotFound, RetryLater, ServiceError, StorageRefused
+from service.runs.ahead import begin
 from service.runs.existing import hour_is_empty
 from service.runs.lease import Lease
-from service.runs.overlap import begin
 from service.runs.plan import Plan, read_plan
 from service.runs.report import Report
 from service.runs.reporter import previous_report
@@ -87,8 +87,14 @@ def begin_look(params: RunParameters, service: Service, start: Start, attempt: A
         return lambda _: not attempt.starts_over
     is_empty = partial(hour_is_empty, service.store, service.settings.destination_bucket)
     early = begin(service.executor, partial(is_empty, params.hour)) if params.chunk.count == 1 else None
-    # Another call may have planned the same run meanwhile, for another hour.
-    return lambda plan: not (early() if early and plan.hour == params.hour else is_empty(plan.hour))
+
+    def may_have_thumbnails(plan: Plan) -> bool:
+        # Another call may have planned the same run meanwhile, for another hour.
+        if early and plan.hour == params.hour:
+            return not early()
+        return not is_empty(plan.hour)
+
+    return may_have_thumbnails
 
 
 def end_early(report: Report, error: ServiceError) -> None:

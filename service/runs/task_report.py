@@ -18,6 +18,9 @@ class Attempt(BaseModel):
     started: AwareDatetime
     made_before: Counts = Field(Counts(), description="By earlier attempts at the same chunk.")
     cost_before: Cost = Field(Cost(), description="Of earlier attempts at the same chunk.")
+    spent_before: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="Dollars of the earlier attempts since one that was whole."
+    )
     done_before: Count = Field(0, description="Images that earlier attempts were done with, if this one goes on.")
     overwrite_before: AwareDatetime | None = Field(
         None, description="With `overwrite`: older thumbnails are made again."
@@ -38,6 +41,7 @@ class Attempt(BaseModel):
             started=now,
             made_before=previous.made_before + previous,
             cost_before=previous.cost_before + previous.cost,
+            spent_before=0.0 if previous.state is State.WHOLE else previous.spent_before + previous.cost.dollars,
             done_before=0 if params.overwrite and not goes_on else previous.done,
             overwrite_before=(goes_on or now) if params.overwrite else None,
         )

@@ -9,7 +9,7 @@ import pytest
 
 from service.errors import BucketNotFound, InvalidValue, ServiceError, StorageUnavailable
 from service.naming import Hour
-from service.runs.overlap import begin
+from service.runs.ahead import begin
 from service.runs.request import RunRequest
 from service.storage.addresses import FolderLocation, ObjectLocation
 from tests.support.assembly import HOUR, finished, make_task

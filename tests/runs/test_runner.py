@@ -28,6 +28,7 @@ from service.storage.base import StoredObject
 from tests.support.assembly import finished, make_task
 from tests.support.memory_store import MemoryStore
 from tests.support.pictures import jpeg
+from tests.support.waiting import until
 
 FENCE = FolderLocation("photos", "in/")
 SMALL = jpeg(16, 12)
@@ -526,3 +527,26 @@ def test_a_dry_run_that_is_stopped_lists_no_further(store: MemoryStore, executor
     assert report.error
     assert report.error.code == "shutting_down"
     assert report.assigned <= task.counts.listed < 3000
+
+
+def test_a_stop_after_the_last_image_was_listed_leaves_no_whole_run(store: MemoryStore) -> None:
+    for number in range(7):
+        store.put(f"gs://photos/in/{number}.jpg", SMALL)
+    gate = Event()
+
+    def fault(kind: str, _: object) -> None:
+        assert kind != "read" or gate.wait(20)
+
+    store.fault = fault
+    with ThreadPoolExecutor(6) as six, ThreadPoolExecutor(1) as other:
+        task = make_task(store, six, RunRequest(run_id="mine"), concurrency=6)
+        task.open()
+        work = other.submit(task.work, lambda: store.calls["read"] >= 6)
+        # The seventh is given up, since no thread was free for it.
+        until(lambda: task.report().failed == 1)
+        gate.set()
+        work.result(20)
+        report = task.report()
+        assert (report.assigned, report.created, report.failed, report.whole) == (7, 6, 1, False)
+        again = finished(make_task(store, six, RunRequest(run_id="mine")))
+    assert (again.created, again.skipped, again.whole) == (1, 6, True)

@@ -1,6 +1,7 @@
 """The price of images that were not read: for a dry run, and for the planner of a run that may cost only so much."""
 
 from collections.abc import Callable, Iterable, Iterator
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from service.bootstrap import Service
@@ -13,13 +14,12 @@ from service.runs.costs import PlannedCost
 from service.runs.estimate import Images, estimate, pages
 from service.runs.existing import BATCH, ExistingThumbnails, Work, hour_is_empty, in_batches, missing
 from service.runs.request import RunParameters
+from service.storage.addresses import ObjectLocation
 from service.storage.base import StoredObject
 from service.storage.metering import Meter, listings, metered
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
-
-    from service.storage.addresses import ObjectLocation
 
 
 def estimate_images(
@@ -34,20 +34,22 @@ def estimate_images(
     Images of which storage has to be asked are yielded, each with its future; the others are settled at once.
     """
     thumbnailer, hour, made_since = service.thumbnailer, existing.hour, existing.made_since
-    names: set[ObjectLocation] = set()
+    names, lock = set[ObjectLocation](), Lock()
     """Thumbnails that would be made of the images at hand."""
 
     def decide(work: Work) -> Outcome:
         if outcome := thumbnailer.decide(work.source, hour, looks_first=work.looks_first, made_since=made_since):
             return outcome
         to_make.add(work.source)
-        if len(names) >= BATCH:
-            names.clear()
         source, folder = work.source.location, existing.outputs[0].folder
         image_hour = hour or Hour.of(work.source.created)
         name = folder.thumbnail(source, image_hour, "", distinct=False)
-        if name not in names:
+        with lock:
+            if len(names) >= BATCH:
+                names.clear()
+            is_taken = name in names
             names.add(name)
+        if not is_taken:
             return Outcome(Result.CREATED, source)
         variant = StoredThumbnail(folder.thumbnail(source, image_hour, "", distinct=True), 0, 0, 0, renamed=True)
         return Outcome(Result.CREATED, source, thumbnails=(variant,))
@@ -103,6 +105,7 @@ def price_run(
         batches = read_ahead(service.executor, in_batches(sources()), stop)
         work_items = missing(batches, existing if looks_up else None, settle, service.executor)
         for _, future in estimate_images(service, existing, work_items, to_make, settle):
+            keep_alive()
             settle(future.result())
     tasks = params.chunk.count
     # Each task lists its chunk once more, after a look if the hour folder is empty.
