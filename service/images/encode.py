@@ -25,6 +25,9 @@ _WEBP_QUALITIES = (1, 5, 10, 23, 37, 60, 71, 78, 83, 91, 96, 100)
 _AVIF_QUALITIES = (1, 7, 14, 23, 35, 47, 53, 60, 70, 85, 91, 100)
 _SMALL_AVIF_QUALITIES = (1, 4, 9, 17, 26, 35, 40, 45, 52, 63, 77, 100)
 
+_TINY_SIDE = 80
+_TINY_SCALE = 0.75
+"""In a JPEG with no longer sides than that, so much finer steps cost 200 bytes: coarse ones show in few pixels."""
 _FULL_COLOR_SIDE = 360
 """Longest side of a JPEG with its colors at full resolution. In a larger one the bytes are better spent on the rest."""
 # fmt: off
@@ -111,6 +114,8 @@ def _options(target: Format, quality: int, picture: Image.Image) -> dict[str, ob
     if target is JPEG:
         is_small = max(picture.size) <= _FULL_COLOR_SIDE
         scale = _look_up(quality, _JPEG_SCALES_444 if is_small else _JPEG_SCALES_420)
+        if max(picture.size) <= _TINY_SIDE:
+            scale *= _TINY_SCALE
         table = [max(1, min(255, round(value * scale))) for value in _QUANTIZATION]
         return {
             "qtables": [table, table],
