@@ -20,7 +20,8 @@ _CRON_FIELDS = 5
 
 _HELP = """\
 Deploy the thumbnail service to a Google Cloud project, with gcloud. It looks at what is there, says what it will make,
-grant and cost, asks once, and makes what is missing. Call it again after a failure and after an upgrade."""
+grant and cost, asks once, and makes what is missing. After a failure or an upgrade, call it again with the same
+options."""
 
 
 class Trigger(StrEnum):
@@ -90,7 +91,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         help="of the service and the job (default: the bucket's; for a new bucket us-central1)",
     )
     add("--folder", type=_folder, default=Options.folder, help="of the images, '' for all (default: %(default)s)")
-    add("--output-bucket", type=_bucket, help="the bucket of the thumbnails (default: the same)")
+    add("--output-bucket", type=_bucket, help="of the thumbnails (default: the service's, else the same)")
     add("--tasks", type=_tasks, help="of the job (default: 4 for a new one)")
     add("--schedule", type=_schedule, default=Options.schedule, help="of the repair, in UTC (default: '%(default)s')")
     add(

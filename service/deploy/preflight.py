@@ -70,7 +70,9 @@ def fingerprint(root: Path) -> str:
     """Return a digest of all that an image is built of: another one is a reason to build."""
     digest = hashlib.sha256()
     files = [root / name for name in _SOURCES]
-    files += (path for path in (root / "service").rglob("*") if not _NOT_SHIPPED.intersection(path.parts))
+    files += (
+        path for path in (root / "service").rglob("*") if not _NOT_SHIPPED.intersection(path.relative_to(root).parts)
+    )
     for path in sorted(path for path in files if path.is_file()):
         content = path.read_bytes()
         digest.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode() + content)
@@ -78,12 +80,18 @@ def fingerprint(root: Path) -> str:
 
 
 def region_of(options: Options, location: str | None) -> str:
-    """Return the region of the service for a bucket in this location; None if the bucket is yet to be made.
+    """Return the region of the service for a bucket in this location; None if there is no bucket.
 
     Raises:
         DeployProblem: the options do not say it, or contradict the bucket.
     """
     if location is None:
+        if options.undo and not options.region:
+            raise DeployProblem(
+                f"gs://{options.bucket} is not there, so its region is unknown: say with --region where the service "
+                "runs",
+                WRONG,
+            )
         return options.region or DEFAULT_REGION
     if "-" not in location:
         if options.region:
@@ -171,7 +179,7 @@ def _described(bucket: str, gcloud: Gcloud) -> Json:
 
 
 def _with_output_bucket(options: Options, gcloud: Gcloud) -> Options:
-    """Refuse to turn our service for another bucket into one for this bucket; to undo, look up its output bucket.
+    """Refuse to turn our service for another bucket into one for this bucket; keep its output bucket.
 
     Raises:
         DeployProblem: the service is there for another bucket.
@@ -189,6 +197,6 @@ def _with_output_bucket(options: Options, gcloud: Gcloud) -> Options:
             f"--bucket={other}'",
             WRONG,
         )
-    if options.undo and not options.output_bucket:
+    if not options.output_bucket:
         return replace(options, output_bucket=settings.get("OUTPUT_BUCKET") or None)
     return options

@@ -64,11 +64,13 @@ def _beginning(options: Options, source: str) -> Iterator[str]:
     """Yield the variables, with the checks that give them their values."""
     project = shlex.quote(options.project) if options.project else "$(gcloud config get project)"
     yield f"PROJECT={project}\nexport CLOUDSDK_CORE_PROJECT=$PROJECT\nBUCKET={options.bucket}"
-    fallback = options.region or DEFAULT_REGION
-    yield (
-        'BUCKET_LOCATION=$(gcloud storage buckets describe gs://$BUCKET --format="value(location.lower())" 2>/dev/null '
-        f"|| echo {fallback})"
-    )
+    location = 'gcloud storage buckets describe gs://$BUCKET --format="value(location.lower())"'
+    if options.undo:
+        # A region that is guessed would be the wrong one, and nothing would be found there.
+        fallback = f" || echo {options.region}" if options.region else ""
+    else:
+        fallback = f" 2>/dev/null || echo {options.region or DEFAULT_REGION}"
+    yield f"BUCKET_LOCATION=$({location}{fallback})"
     yield f"REGION={options.region or '$BUCKET_LOCATION'}"
     if not options.region:
         yield (

@@ -126,6 +126,13 @@ def test_undoing_finds_the_bucket_of_the_thumbnails() -> None:
     assert cloud.state["buckets"]["my-thumbnails"]["policy"] == []
 
 
+def test_again_without_the_bucket_of_the_thumbnails_it_is_kept() -> None:
+    cloud = CloudProject(deployed(["--output-bucket=my-thumbnails"]))
+    watched = call(cloud)
+    assert cloud.changes == []
+    assert "gs://my-thumbnails/<HOUR>/" in watched.text
+
+
 @pytest.mark.parametrize("way", [way for way in WAYS if way != "new bucket"])
 def test_with_other_options_what_is_no_longer_wanted_goes(way: str) -> None:
     end = WAYS[way]

@@ -68,6 +68,20 @@ def test_what_has_to_be_right_first(state: State, words: list[str], sentence: st
         raise found
 
 
+def test_undoing_without_the_bucket_guesses_no_region() -> None:
+    cloud = CloudProject()
+    call(cloud, "--bucket=my-new-images", "--region=europe-west1")
+    del cloud.state["buckets"]["my-new-images"]
+    cloud.changes.clear()
+    assert str(problem(cloud, "--bucket=my-new-images", "--undo")) == (
+        "gs://my-new-images is not there, so its region is unknown: say with --region where the service runs"
+    )
+    assert cloud.changes == []
+    call(cloud, "--bucket=my-new-images", "--region=europe-west1", "--undo")
+    for kind in ("services", "jobs", "triggers", "schedulers", "repositories"):
+        assert cloud.state[kind] == {}
+
+
 def test_a_service_for_another_bucket_is_left_alone() -> None:
     cloud = CloudProject(deployed([]))
     assert "or first undo that with 'uv run deploy --undo --bucket=my-images'" in str(
@@ -215,7 +229,10 @@ def test_outside_a_clone(tmp_path: Path) -> None:
     check_sources(ROOT)
 
 
-def test_the_fingerprint_follows_what_is_shipped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["clone", "deploy/demo"])
+def test_the_fingerprint_follows_what_is_shipped(tmp_path: Path, folder: str) -> None:
+    tmp_path /= folder
+    tmp_path.mkdir(parents=True)
     for name in ("Dockerfile", ".dockerignore", "cloudbuild.yaml", "pyproject.toml", "uv.lock"):
         (tmp_path / name).write_text(name)
     for name in ("service/job.py", "service/demo/main.py", "service/deploy/main.py", "service/__pycache__/job.pyc"):
