@@ -45,7 +45,9 @@ class Options:
     """Without slashes at its ends; empty for the whole bucket."""
     output_bucket: str | None = None
     tasks: int | None = None
-    """None: leave it as it is."""
+    """None: that of the job, or the build's own for a new one."""
+    layout: str = "tree"
+    """The setting OUTPUT_LAYOUT, which is the service's if it has one."""
     schedule: str = "0 3 * * *"
     trigger: Trigger = Trigger.EVENTARC
     job: bool = True

@@ -7,8 +7,8 @@ from pathlib import Path
 from service.deploy.gcloud import NO_BILLING, Gcloud, Json
 from service.deploy.options import Options, Trigger
 from service.deploy.problem import WRONG, DeployProblem
-from service.deploy.states import environment, is_ours
-from service.deploy.steps import COMMANDS, SERVICE, variables
+from service.deploy.states import environment, is_ours, tasks_of
+from service.deploy.steps import COMMANDS, JOB, SERVICE, variables
 
 ROOT = Path(__file__).resolve().parents[2]
 _SOURCES = ("Dockerfile", ".dockerignore", "cloudbuild.yaml", "pyproject.toml", "uv.lock")
@@ -46,7 +46,7 @@ def prepare(options: Options, gcloud: Gcloud, root: Path = ROOT) -> Options:
     }
     gcloud.variables |= known
     gcloud.commands = COMMANDS
-    options = _with_output_bucket(options, gcloud)
+    options = _with_what_is_deployed(options, gcloud)
     for name, text in variables(options, "" if options.undo else fingerprint(root)).items():
         gcloud.variables[name] = gcloud.fill(text)
     return options
@@ -178,8 +178,8 @@ def _described(bucket: str, gcloud: Gcloud) -> Json:
         ) from None
 
 
-def _with_output_bucket(options: Options, gcloud: Gcloud) -> Options:
-    """Refuse to turn our service for another bucket into one for this bucket; keep its output bucket.
+def _with_what_is_deployed(options: Options, gcloud: Gcloud) -> Options:
+    """Refuse to turn our service for another bucket into one for this bucket; keep what it has.
 
     Raises:
         DeployProblem: the service is there for another bucket.
@@ -197,6 +197,10 @@ def _with_output_bucket(options: Options, gcloud: Gcloud) -> Options:
             f"--bucket={other}'",
             WRONG,
         )
-    if not options.output_bucket:
-        return replace(options, output_bucket=settings.get("OUTPUT_BUCKET") or None)
-    return options
+    job = gcloud.look(f"gcloud run jobs describe {JOB} --region=$REGION --format=json")
+    return replace(
+        options,
+        output_bucket=options.output_bucket or settings.get("OUTPUT_BUCKET") or None,
+        tasks=options.tasks or (tasks_of(job) if job else None),
+        layout=settings.get("OUTPUT_LAYOUT") or options.layout,
+    )

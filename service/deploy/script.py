@@ -14,8 +14,10 @@ from service.deploy.steps import COMMANDS, Step, steps, variables
 
 _VARIABLE = re.compile(r"\$\{?(\w+)")
 _DEPLOYING = """\
-# Deploy the thumbnail service. It makes only what is not there, so if it stops, it can be called again. Unlike
-# `uv run deploy` it does not look whether something of the same name is yours, and asks nothing."""
+# Deploy the thumbnail service. If this stops, call it again.
+# It asks nothing. Unlike `uv run deploy`, it does not check who made what is there: it would overwrite a Cloud Run
+# service `thumbnails` or a job `thumbnails-job` of yours, and the setting OUTPUT_LAYOUT. It does not remove an older
+# trigger of another kind."""
 _UNDOING = """\
 # Take the thumbnail service away: what has its mark. It can be called again, and asks nothing."""
 _HEAD = """\
@@ -51,10 +53,11 @@ def script(options: Options, root: Path) -> str:
     table = steps(options)
     defined = {name for part in parts for name in re.findall(r"^ *(\w+)=", part, re.MULTILINE)}
     for step in reversed(table) if options.undo else table:
-        commands = list(_removal(step) if options.undo else _making(step)) if step.wanted else []
+        commands = list(_chosen(step, options))
         if commands:
             text = "\n".join(commands)
-            parts += [f"\n# {step.what}: {step.why}", *_definitions(text, defined, undo=options.undo), text]
+            title = f"Take away: {step.what}" if options.undo else f"{step.what}: {step.why}"
+            parts += [f"\n# {title}", *_definitions(text, defined, undo=options.undo), text]
     if not options.undo:
         parts.append(_first_picture(options))
     return "\n".join(parts) + "\n"
@@ -78,7 +81,11 @@ def _beginning(options: Options, source: str) -> Iterator[str]:
             '  echo "gs://$BUCKET is in more than one region: say with --region in which the service is to run" >&2\n'
             "  exit 2\nesac"
         )
-    yield 'BUCKET_PROJECT=$PROJECT\nPROJECT_NUMBER=$(gcloud projects describe $PROJECT --format="value(projectNumber)")'
+    yield (
+        'BUCKET_PROJECT=$(gcloud storage buckets describe gs://$BUCKET --raw --format="value(projectNumber)" '
+        "2>/dev/null || echo $PROJECT)"
+    )
+    yield 'PROJECT_NUMBER=$(gcloud projects describe $PROJECT --format="value(projectNumber)")'
     for name, value in variables(options, source).items():
         yield f"{name}={value if '$' in value else shlex.quote(value)}"
     if not options.undo:
@@ -91,6 +98,14 @@ def _definitions(text: str, defined: set[str], *, undo: bool) -> Iterator[str]:
         if name in COMMANDS and name not in defined:
             defined.add(name)
             yield f"{name}=$({COMMANDS[name]}{' || true' if undo else ''})"
+
+
+def _chosen(step: Step, options: Options) -> Iterator[str]:
+    """Yield the commands of a step; to undo, also if other options made it."""
+    if options.undo:
+        yield from _removal(step)
+    elif step.wanted:
+        yield from _making(step)
 
 
 def _making(step: Step) -> Iterator[str]:

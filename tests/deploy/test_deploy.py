@@ -163,6 +163,22 @@ def test_settings_that_somebody_made_are_kept() -> None:
     assert cloud.changes == []
 
 
+def test_a_layout_that_somebody_chose_is_kept_when_other_settings_change() -> None:
+    cloud = CloudProject(deployed([]))
+    cloud.state["services"]["thumbnails"]["env"]["OUTPUT_LAYOUT"] = "flat"
+    call(cloud, "--folder=others")
+    for thing in (cloud.state["services"]["thumbnails"], cloud.state["jobs"]["thumbnails-job"]):
+        assert thing["env"]["INPUT_FOLDER"] == "gs://my-images/others"
+        assert thing["env"]["OUTPUT_LAYOUT"] == "flat"
+
+
+def test_a_new_version_keeps_the_number_of_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud = CloudProject(deployed(["--tasks=50"]))
+    monkeypatch.setattr("service.deploy.preflight.fingerprint", lambda _: "0123456789abcdef")
+    call(cloud)
+    assert cloud.state["jobs"]["thumbnails-job"]["tasks"] == 50
+
+
 def test_a_changed_number_of_tasks_needs_no_build() -> None:
     cloud = CloudProject(deployed([]))
     call(cloud, "--tasks=50")

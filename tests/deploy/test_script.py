@@ -62,6 +62,14 @@ def test_the_script_undoes_the_same(machine: Machine, words: list[str]) -> None:
         assert machine.cloud.state == cloud.state
 
 
+def test_the_script_undoes_what_other_options_made(machine: Machine) -> None:
+    cloud = CloudProject(deployed(["--trigger=notification", "--no-job"]))
+    machine.cloud.state = copy.deepcopy(cloud.state)
+    call(cloud, "--undo")
+    machine.run(printed(["--undo"]))
+    assert machine.cloud.state == cloud.state
+
+
 def test_the_script_that_undoes_guesses_no_region(machine: Machine) -> None:
     machine.cloud.state = deployed([])
     del machine.cloud.state["buckets"]["my-images"]
