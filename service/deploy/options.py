@@ -8,15 +8,16 @@ from enum import StrEnum
 from typing import NoReturn
 
 from service.deploy.problem import WRONG
+from service.deploy.schedule import check_schedule
 from service.errors import InvalidValue
 from service.settings import MAX_TASKS
 from service.storage.addresses import FolderLocation, check_bucket_name
 
 _ODD = re.compile(r"[;$*?\[\]#\"'`\\]|[^ -~\u00a1-\uffff]")
 """Characters that gcloud, Cloud Build or a shell would take for something else."""
+_FIELD = "name"
 _REGION = re.compile(r"[a-z]+-[a-z]+\d+")
 _PROJECT = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
-_CRON_FIELDS = 5
 
 _HELP = """\
 Deploy the thumbnail service to a Google Cloud project, with gcloud. It looks at what is there, says what it will make,
@@ -108,6 +109,8 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
     add("--undo", action="store_true", help="take away what this command made; images and buckets stay")
     add("--yes", action="store_true", help="do not ask")
     options = Options(**vars(parser.parse_args(arguments)))
+    if options.undo:
+        return options
     if options.trigger == Trigger.NONE and not options.job:
         parser.error("--trigger=none and --no-job: leave out one of them, or no image gets its thumbnail before night")
     if options.trigger == Trigger.NOTIFICATION and not options.folder and not options.output_bucket:
@@ -126,9 +129,10 @@ def _matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
 
 def _bucket(text: str) -> str:
     try:
-        return check_bucket_name(text.removeprefix("gs://").removesuffix("/"), "the name")
+        return check_bucket_name(text.removeprefix("gs://").removesuffix("/"), _FIELD)
     except InvalidValue as error:
-        raise ArgumentTypeError(str(error)) from None
+        # The parser names the option itself.
+        raise ArgumentTypeError(str(error).removeprefix(f"{_FIELD}: ")) from None
 
 
 def _folder(text: str) -> str:
@@ -149,8 +153,10 @@ def _tasks(text: str) -> int:
 
 
 def _schedule(text: str) -> str:
-    if len(text.split()) != _CRON_FIELDS or not re.fullmatch(r"[\w*/,\- ]+", text):
-        raise ArgumentTypeError(f"{text!r} is not a schedule of five fields, such as '0 3 * * *'")
+    try:
+        check_schedule(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
     return text
 
 

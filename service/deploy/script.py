@@ -49,9 +49,29 @@ function gcloud {{
 def script(options: Options, root: Path) -> str:
     """Return the script that does, or undoes, what these options say."""
     what = _UNDOING if options.undo else _DEPLOYING
-    parts = [_HEAD.format(what=what, folder=shlex.quote(str(root))), *_beginning(options, fingerprint(root))]
+    head = _HEAD.format(what=what, folder=shlex.quote(str(root)))
+    beginning = list(_beginning(options, fingerprint(root)))
+    body = _body(options, "\n".join(beginning))
+    if options.undo:
+        beginning = _used(beginning, "\n".join(body))
+    return "\n".join([head, *beginning, *body]) + "\n"
+
+
+def _used(beginning: list[str], body: str) -> list[str]:
+    """Leave out the variables that nothing after them uses."""
+    kept: list[str] = []
+    for part in reversed(beginning):
+        definition = re.fullmatch(r"(\w+)=.*", part)
+        if not definition or definition[1] in _VARIABLE.findall("\n".join([*kept, body])):
+            kept.insert(0, part)
+    return kept
+
+
+def _body(options: Options, beginning: str) -> list[str]:
+    """Return the commands of all steps."""
+    parts: list[str] = []
     table = steps(options)
-    defined = {name for part in parts for name in re.findall(r"^ *(\w+)=", part, re.MULTILINE)}
+    defined = set(re.findall(r"^ *(\w+)=", beginning, re.MULTILINE))
     for step in reversed(table) if options.undo else table:
         commands = list(_chosen(step, options))
         if commands:
@@ -60,7 +80,7 @@ def script(options: Options, root: Path) -> str:
             parts += [f"\n# {title}", *_definitions(text, defined, undo=options.undo), text]
     if not options.undo:
         parts.append(_first_picture(options))
-    return "\n".join(parts) + "\n"
+    return parts
 
 
 def _beginning(options: Options, source: str) -> Iterator[str]:

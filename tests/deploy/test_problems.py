@@ -260,6 +260,13 @@ def test_the_fingerprint_follows_what_is_shipped(tmp_path: Path, folder: str) ->
         (["--bucket=b-b", "--folder=a$b"], "has '$', which gcloud would misread"),
         (["--bucket=b-b", "--tasks=0"], "is not a number of tasks from 1 to 10,000"),
         (["--bucket=b-b", "--schedule=daily"], "is not a schedule of five fields"),
+        (["--bucket=UP"], "argument --bucket: 'UP' is not a bucket name"),
+        (["--bucket=b-b", "--schedule=99 99 * * *"], "'99' is not a minute from 0 to 59"),
+        (["--bucket=b-b", "--schedule=0 3-24 * * *"], "'24' is not an hour from 0 to 23"),
+        (["--bucket=b-b", "--schedule=0 3 0 * *"], "'0' is not a day of the month from 1 to 31"),
+        (["--bucket=b-b", "--schedule=0 3 * 1,13 *"], "'13' is not a month from 1 to 12"),
+        (["--bucket=b-b", "--schedule=0 3 * * 8"], "'8' is not a day of the week from 0 to 7"),
+        (["--bucket=b-b", "--schedule=*/0 3 * * *"], "'0' is not a step"),
         (["--bucket=b-b", "--trigger=pubsub"], "'pubsub' is none of eventarc, notification, none"),
         (["--bucket=b-b", "--trigger=none", "--no-job"], "leave out one of them"),
         (["--bucket=b-b", "--trigger=notification", "--folder="], "needs an --output-bucket"),
@@ -273,6 +280,16 @@ def test_options_that_are_wrong(words: list[str], sentence: str, capsys: pytest.
     said = capsys.readouterr().err
     assert sentence in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("schedule", ["*/15 0-6/2 1,15 jan-jun MON-fri", "59 23 31 12 7"])
+def test_schedules(schedule: str) -> None:
+    assert parse_options(["--bucket=b-b", f"--schedule={schedule}"]).schedule == schedule
+
+
+def test_what_has_neither_trigger_nor_job_can_be_undone() -> None:
+    assert parse_options(["--bucket=b-b", "--trigger=none", "--no-job", "--undo"]).undo
+    assert parse_options(["--bucket=b-b", "--trigger=notification", "--folder=", "--undo"]).undo
 
 
 def test_options_as_people_write_them() -> None:

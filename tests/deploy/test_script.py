@@ -70,6 +70,13 @@ def test_the_script_undoes_what_other_options_made(machine: Machine) -> None:
     assert machine.cloud.state == cloud.state
 
 
+@pytest.mark.parametrize("words", WAYS.values(), ids=WAYS)
+def test_the_script_that_undoes_has_no_variable_that_it_does_not_use(words: list[str]) -> None:
+    text = printed([*words, "--undo"])
+    for name in re.findall(r"^(\w+)=", text, re.MULTILINE):
+        assert re.search(rf"\$\{{?{name}\b", text), name
+
+
 def test_the_script_that_undoes_guesses_no_region(machine: Machine) -> None:
     machine.cloud.state = deployed([])
     del machine.cloud.state["buckets"]["my-images"]
