@@ -12,7 +12,7 @@ from service.deploy.options import Options, parse_options
 from service.deploy.preflight import ROOT, check_sources, prepare
 from service.deploy.problem import WRONG, DeployProblem
 from service.deploy.script import script
-from service.deploy.steps import JOB, SERVICE, Step, steps
+from service.deploy.steps import JOB, SERVICE, steps
 
 _COSTS = """
 At rest (list prices of November 2026, which Google's pages may have changed):
@@ -98,13 +98,9 @@ def _intention(options: Options, found: Changes, gcloud: Gcloud) -> Iterator[str
     ):
         if chosen:
             yield f"\n{title}:"
-            yield from (f"  {_line(step)}" for step in chosen)
+            yield from (f"  {step.what}" if step in found.remove else f"  {step.what}: {step.why}" for step in chosen)
     if not options.undo:
         yield _COSTS
-
-
-def _line(step: Step) -> str:
-    return f"{step.what}: {step.why}"
 
 
 def _agree(options: Options, terminal: Terminal) -> None:

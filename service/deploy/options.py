@@ -8,19 +8,21 @@ from enum import StrEnum
 from typing import NoReturn
 
 from service.deploy.problem import WRONG
+from service.deploy.schedule import check_schedule
 from service.errors import InvalidValue
 from service.settings import MAX_TASKS
 from service.storage.addresses import FolderLocation, check_bucket_name
 
 _ODD = re.compile(r"[;$*?\[\]#\"'`\\]|[^ -~\u00a1-\uffff]")
 """Characters that gcloud, Cloud Build or a shell would take for something else."""
+_FIELD = "name"
 _REGION = re.compile(r"[a-z]+-[a-z]+\d+")
 _PROJECT = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
-_CRON_FIELDS = 5
 
 _HELP = """\
 Deploy the thumbnail service to a Google Cloud project, with gcloud. It looks at what is there, says what it will make,
-grant and cost, asks once, and makes what is missing. Call it again after a failure and after an upgrade."""
+grant and cost, asks once, and makes what is missing. After a failure or an upgrade, call it again with the same
+options."""
 
 
 class Trigger(StrEnum):
@@ -44,7 +46,9 @@ class Options:
     """Without slashes at its ends; empty for the whole bucket."""
     output_bucket: str | None = None
     tasks: int | None = None
-    """None: leave it as it is."""
+    """None: that of the job, or the build's own for a new one."""
+    layout: str = "tree"
+    """The setting OUTPUT_LAYOUT, which is the service's if it has one."""
     schedule: str = "0 3 * * *"
     trigger: Trigger = Trigger.EVENTARC
     job: bool = True
@@ -90,7 +94,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         help="of the service and the job (default: the bucket's; for a new bucket us-central1)",
     )
     add("--folder", type=_folder, default=Options.folder, help="of the images, '' for all (default: %(default)s)")
-    add("--output-bucket", type=_bucket, help="the bucket of the thumbnails (default: the same)")
+    add("--output-bucket", type=_bucket, help="of the thumbnails (default: the service's, else the same)")
     add("--tasks", type=_tasks, help="of the job (default: 4 for a new one)")
     add("--schedule", type=_schedule, default=Options.schedule, help="of the repair, in UTC (default: '%(default)s')")
     add(
@@ -105,6 +109,8 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
     add("--undo", action="store_true", help="take away what this command made; images and buckets stay")
     add("--yes", action="store_true", help="do not ask")
     options = Options(**vars(parser.parse_args(arguments)))
+    if options.undo:
+        return options
     if options.trigger == Trigger.NONE and not options.job:
         parser.error("--trigger=none and --no-job: leave out one of them, or no image gets its thumbnail before night")
     if options.trigger == Trigger.NOTIFICATION and not options.folder and not options.output_bucket:
@@ -123,9 +129,10 @@ def _matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
 
 def _bucket(text: str) -> str:
     try:
-        return check_bucket_name(text.removeprefix("gs://").removesuffix("/"), "the name")
+        return check_bucket_name(text.removeprefix("gs://").removesuffix("/"), _FIELD)
     except InvalidValue as error:
-        raise ArgumentTypeError(str(error)) from None
+        # The parser names the option itself.
+        raise ArgumentTypeError(str(error).removeprefix(f"{_FIELD}: ")) from None
 
 
 def _folder(text: str) -> str:
@@ -146,8 +153,10 @@ def _tasks(text: str) -> int:
 
 
 def _schedule(text: str) -> str:
-    if len(text.split()) != _CRON_FIELDS or not re.fullmatch(r"[\w*/,\- ]+", text):
-        raise ArgumentTypeError(f"{text!r} is not a schedule of five fields, such as '0 3 * * *'")
+    try:
+        check_schedule(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
     return text
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from service.deploy.gcloud import NO_BILLING, Gcloud, Json
 from service.deploy.options import Options, Trigger
 from service.deploy.problem import WRONG, DeployProblem
-from service.deploy.states import environment, is_ours
-from service.deploy.steps import COMMANDS, SERVICE, variables
+from service.deploy.states import environment, is_ours, tasks_of
+from service.deploy.steps import COMMANDS, JOB, SERVICE, variables
 
 ROOT = Path(__file__).resolve().parents[2]
 _SOURCES = ("Dockerfile", ".dockerignore", "cloudbuild.yaml", "pyproject.toml", "uv.lock")
@@ -46,7 +46,7 @@ def prepare(options: Options, gcloud: Gcloud, root: Path = ROOT) -> Options:
     }
     gcloud.variables |= known
     gcloud.commands = COMMANDS
-    options = _with_output_bucket(options, gcloud)
+    options = _with_what_is_deployed(options, gcloud)
     for name, text in variables(options, "" if options.undo else fingerprint(root)).items():
         gcloud.variables[name] = gcloud.fill(text)
     return options
@@ -70,7 +70,9 @@ def fingerprint(root: Path) -> str:
     """Return a digest of all that an image is built of: another one is a reason to build."""
     digest = hashlib.sha256()
     files = [root / name for name in _SOURCES]
-    files += (path for path in (root / "service").rglob("*") if not _NOT_SHIPPED.intersection(path.parts))
+    files += (
+        path for path in (root / "service").rglob("*") if not _NOT_SHIPPED.intersection(path.relative_to(root).parts)
+    )
     for path in sorted(path for path in files if path.is_file()):
         content = path.read_bytes()
         digest.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode() + content)
@@ -78,12 +80,18 @@ def fingerprint(root: Path) -> str:
 
 
 def region_of(options: Options, location: str | None) -> str:
-    """Return the region of the service for a bucket in this location; None if the bucket is yet to be made.
+    """Return the region of the service for a bucket in this location; None if there is no bucket.
 
     Raises:
         DeployProblem: the options do not say it, or contradict the bucket.
     """
     if location is None:
+        if options.undo and not options.region:
+            raise DeployProblem(
+                f"gs://{options.bucket} is not there, so its region is unknown: say with --region where the service "
+                "runs",
+                WRONG,
+            )
         return options.region or DEFAULT_REGION
     if "-" not in location:
         if options.region:
@@ -170,8 +178,8 @@ def _described(bucket: str, gcloud: Gcloud) -> Json:
         ) from None
 
 
-def _with_output_bucket(options: Options, gcloud: Gcloud) -> Options:
-    """Refuse to turn our service for another bucket into one for this bucket; to undo, look up its output bucket.
+def _with_what_is_deployed(options: Options, gcloud: Gcloud) -> Options:
+    """Refuse to turn our service for another bucket into one for this bucket; keep what it has.
 
     Raises:
         DeployProblem: the service is there for another bucket.
@@ -189,6 +197,10 @@ def _with_output_bucket(options: Options, gcloud: Gcloud) -> Options:
             f"--bucket={other}'",
             WRONG,
         )
-    if options.undo and not options.output_bucket:
-        return replace(options, output_bucket=settings.get("OUTPUT_BUCKET") or None)
-    return options
+    job = gcloud.look(f"gcloud run jobs describe {JOB} --region=$REGION --format=json")
+    return replace(
+        options,
+        output_bucket=options.output_bucket or settings.get("OUTPUT_BUCKET") or None,
+        tasks=options.tasks or (tasks_of(job) if job else None),
+        layout=settings.get("OUTPUT_LAYOUT") or options.layout,
+    )

@@ -14,8 +14,10 @@ from service.deploy.steps import COMMANDS, Step, steps, variables
 
 _VARIABLE = re.compile(r"\$\{?(\w+)")
 _DEPLOYING = """\
-# Deploy the thumbnail service. It makes only what is not there, so if it stops, it can be called again. Unlike
-# `uv run deploy` it does not look whether something of the same name is yours, and asks nothing."""
+# Deploy the thumbnail service. If this stops, call it again.
+# It asks nothing. Unlike `uv run deploy`, it does not check who made what is there: it would overwrite a Cloud Run
+# service `thumbnails` or a job `thumbnails-job` of yours, and the setting OUTPUT_LAYOUT. It does not remove an older
+# trigger of another kind."""
 _UNDOING = """\
 # Take the thumbnail service away: what has its mark. It can be called again, and asks nothing."""
 _HEAD = """\
@@ -47,28 +49,51 @@ function gcloud {{
 def script(options: Options, root: Path) -> str:
     """Return the script that does, or undoes, what these options say."""
     what = _UNDOING if options.undo else _DEPLOYING
-    parts = [_HEAD.format(what=what, folder=shlex.quote(str(root))), *_beginning(options, fingerprint(root))]
+    head = _HEAD.format(what=what, folder=shlex.quote(str(root)))
+    beginning = list(_beginning(options, fingerprint(root)))
+    body = _body(options, "\n".join(beginning))
+    if options.undo:
+        beginning = _used(beginning, "\n".join(body))
+    return "\n".join([head, *beginning, *body]) + "\n"
+
+
+def _used(beginning: list[str], body: str) -> list[str]:
+    """Leave out the variables that nothing after them uses."""
+    kept: list[str] = []
+    for part in reversed(beginning):
+        definition = re.fullmatch(r"(\w+)=.*", part)
+        if not definition or definition[1] in _VARIABLE.findall("\n".join([*kept, body])):
+            kept.insert(0, part)
+    return kept
+
+
+def _body(options: Options, beginning: str) -> list[str]:
+    """Return the commands of all steps."""
+    parts: list[str] = []
     table = steps(options)
-    defined = {name for part in parts for name in re.findall(r"^ *(\w+)=", part, re.MULTILINE)}
+    defined = set(re.findall(r"^ *(\w+)=", beginning, re.MULTILINE))
     for step in reversed(table) if options.undo else table:
-        commands = list(_removal(step) if options.undo else _making(step)) if step.wanted else []
+        commands = list(_chosen(step, options))
         if commands:
             text = "\n".join(commands)
-            parts += [f"\n# {step.what}: {step.why}", *_definitions(text, defined, undo=options.undo), text]
+            title = f"Take away: {step.what}" if options.undo else f"{step.what}: {step.why}"
+            parts += [f"\n# {title}", *_definitions(text, defined, undo=options.undo), text]
     if not options.undo:
         parts.append(_first_picture(options))
-    return "\n".join(parts) + "\n"
+    return parts
 
 
 def _beginning(options: Options, source: str) -> Iterator[str]:
     """Yield the variables, with the checks that give them their values."""
     project = shlex.quote(options.project) if options.project else "$(gcloud config get project)"
     yield f"PROJECT={project}\nexport CLOUDSDK_CORE_PROJECT=$PROJECT\nBUCKET={options.bucket}"
-    fallback = options.region or DEFAULT_REGION
-    yield (
-        'BUCKET_LOCATION=$(gcloud storage buckets describe gs://$BUCKET --format="value(location.lower())" 2>/dev/null '
-        f"|| echo {fallback})"
-    )
+    location = 'gcloud storage buckets describe gs://$BUCKET --format="value(location.lower())"'
+    if options.undo:
+        # A region that is guessed would be the wrong one, and nothing would be found there.
+        fallback = f" || echo {options.region}" if options.region else ""
+    else:
+        fallback = f" 2>/dev/null || echo {options.region or DEFAULT_REGION}"
+    yield f"BUCKET_LOCATION=$({location}{fallback})"
     yield f"REGION={options.region or '$BUCKET_LOCATION'}"
     if not options.region:
         yield (
@@ -76,7 +101,11 @@ def _beginning(options: Options, source: str) -> Iterator[str]:
             '  echo "gs://$BUCKET is in more than one region: say with --region in which the service is to run" >&2\n'
             "  exit 2\nesac"
         )
-    yield 'BUCKET_PROJECT=$PROJECT\nPROJECT_NUMBER=$(gcloud projects describe $PROJECT --format="value(projectNumber)")'
+    yield (
+        'BUCKET_PROJECT=$(gcloud storage buckets describe gs://$BUCKET --raw --format="value(projectNumber)" '
+        "2>/dev/null || echo $PROJECT)"
+    )
+    yield 'PROJECT_NUMBER=$(gcloud projects describe $PROJECT --format="value(projectNumber)")'
     for name, value in variables(options, source).items():
         yield f"{name}={value if '$' in value else shlex.quote(value)}"
     if not options.undo:
@@ -89,6 +118,14 @@ def _definitions(text: str, defined: set[str], *, undo: bool) -> Iterator[str]:
         if name in COMMANDS and name not in defined:
             defined.add(name)
             yield f"{name}=$({COMMANDS[name]}{' || true' if undo else ''})"
+
+
+def _chosen(step: Step, options: Options) -> Iterator[str]:
+    """Yield the commands of a step; to undo, also if other options made it."""
+    if options.undo:
+        yield from _removal(step)
+    elif step.wanted:
+        yield from _making(step)
 
 
 def _making(step: Step) -> Iterator[str]:

@@ -117,6 +117,12 @@ def environment(found: Json) -> dict[str, str]:
     return {variable["name"]: variable.get("value", "") for variable in container.get("env") or []}
 
 
+def tasks_of(found: Json) -> int | None:
+    """Return the number of tasks in the description of a job."""
+    count = _get(found, "spec", "template", "spec", "taskCount")
+    return count if isinstance(count, int) else None
+
+
 def settings_are(wanted: dict[str, str], tasks: int | None) -> Read:
     """Read the settings of a service or a job, and the job's number of tasks."""
 
@@ -125,8 +131,7 @@ def settings_are(wanted: dict[str, str], tasks: int | None) -> Read:
         # The layout is a matter of taste: somebody may have chosen another one.
         right = all(settings.get(name) == fill(value) for name, value in wanted.items() if name != "OUTPUT_LAYOUT")
         right = right and "OUTPUT_LAYOUT" in settings
-        count = _get(found, "spec", "template", "spec", "taskCount")
-        return State.READY if right and (tasks is None or count == tasks) else State.OUTDATED
+        return State.READY if right and (tasks is None or tasks_of(found) == tasks) else State.OUTDATED
 
     return read
 

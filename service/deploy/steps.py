@@ -231,7 +231,7 @@ def _run_steps(options: Options) -> Iterator[Step]:
         wanted=options.job,
         test=_says(described_job, "metadata.labels.source", "$SOURCE"),
     )
-    wanted = {"INPUT_FOLDER": "$INPUT_FOLDER", "TIMESTAMP": "created", "OUTPUT_LAYOUT": "tree"}
+    wanted = {"INPUT_FOLDER": "$INPUT_FOLDER", "TIMESTAMP": "created", "OUTPUT_LAYOUT": options.layout}
     if options.output_bucket:
         wanted["OUTPUT_BUCKET"] = "$OUTPUT_BUCKET"
     settings = ";".join(f"{name}={value}" for name, value in wanted.items())
@@ -279,7 +279,12 @@ def _dead_letter_steps(options: Options) -> Iterator[Step]:
         look="gcloud pubsub subscriptions describe thumbnails-dead",
         read=labelled(),
         mark=f"labels.{LABEL}",
-        make=(f"gcloud pubsub subscriptions create thumbnails-dead --topic=thumbnails-dead --labels={MARK}",),
+        make=(
+            (
+                "gcloud pubsub subscriptions create thumbnails-dead --topic=thumbnails-dead "
+                f"--expiration-period=never --labels={MARK}"
+            ),
+        ),
         remove=("gcloud pubsub subscriptions delete thumbnails-dead",),
         wanted=wanted,
     )

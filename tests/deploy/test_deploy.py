@@ -126,6 +126,13 @@ def test_undoing_finds_the_bucket_of_the_thumbnails() -> None:
     assert cloud.state["buckets"]["my-thumbnails"]["policy"] == []
 
 
+def test_again_without_the_bucket_of_the_thumbnails_it_is_kept() -> None:
+    cloud = CloudProject(deployed(["--output-bucket=my-thumbnails"]))
+    watched = call(cloud)
+    assert cloud.changes == []
+    assert "gs://my-thumbnails/<HOUR>/" in watched.text
+
+
 @pytest.mark.parametrize("way", [way for way in WAYS if way != "new bucket"])
 def test_with_other_options_what_is_no_longer_wanted_goes(way: str) -> None:
     end = WAYS[way]
@@ -154,6 +161,22 @@ def test_settings_that_somebody_made_are_kept() -> None:
     cloud.state["services"]["thumbnails"]["env"] |= {"OUTPUT_LAYOUT": "flat", "THUMBNAIL_SIZES": "200x200"}
     call(cloud)
     assert cloud.changes == []
+
+
+def test_a_layout_that_somebody_chose_is_kept_when_other_settings_change() -> None:
+    cloud = CloudProject(deployed([]))
+    cloud.state["services"]["thumbnails"]["env"]["OUTPUT_LAYOUT"] = "flat"
+    call(cloud, "--folder=others")
+    for thing in (cloud.state["services"]["thumbnails"], cloud.state["jobs"]["thumbnails-job"]):
+        assert thing["env"]["INPUT_FOLDER"] == "gs://my-images/others"
+        assert thing["env"]["OUTPUT_LAYOUT"] == "flat"
+
+
+def test_a_new_version_keeps_the_number_of_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud = CloudProject(deployed(["--tasks=50"]))
+    monkeypatch.setattr("service.deploy.preflight.fingerprint", lambda _: "0123456789abcdef")
+    call(cloud)
+    assert cloud.state["jobs"]["thumbnails-job"]["tasks"] == 50
 
 
 def test_a_changed_number_of_tasks_needs_no_build() -> None:

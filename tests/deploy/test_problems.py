@@ -68,6 +68,20 @@ def test_what_has_to_be_right_first(state: State, words: list[str], sentence: st
         raise found
 
 
+def test_undoing_without_the_bucket_guesses_no_region() -> None:
+    cloud = CloudProject()
+    call(cloud, "--bucket=my-new-images", "--region=europe-west1")
+    del cloud.state["buckets"]["my-new-images"]
+    cloud.changes.clear()
+    assert str(problem(cloud, "--bucket=my-new-images", "--undo")) == (
+        "gs://my-new-images is not there, so its region is unknown: say with --region where the service runs"
+    )
+    assert cloud.changes == []
+    call(cloud, "--bucket=my-new-images", "--region=europe-west1", "--undo")
+    for kind in ("services", "jobs", "triggers", "schedulers", "repositories"):
+        assert cloud.state[kind] == {}
+
+
 def test_a_service_for_another_bucket_is_left_alone() -> None:
     cloud = CloudProject(deployed([]))
     assert "or first undo that with 'uv run deploy --undo --bucket=my-images'" in str(
@@ -215,7 +229,10 @@ def test_outside_a_clone(tmp_path: Path) -> None:
     check_sources(ROOT)
 
 
-def test_the_fingerprint_follows_what_is_shipped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["clone", "deploy/demo"])
+def test_the_fingerprint_follows_what_is_shipped(tmp_path: Path, folder: str) -> None:
+    tmp_path /= folder
+    tmp_path.mkdir(parents=True)
     for name in ("Dockerfile", ".dockerignore", "cloudbuild.yaml", "pyproject.toml", "uv.lock"):
         (tmp_path / name).write_text(name)
     for name in ("service/job.py", "service/demo/main.py", "service/deploy/main.py", "service/__pycache__/job.pyc"):
@@ -243,6 +260,13 @@ def test_the_fingerprint_follows_what_is_shipped(tmp_path: Path) -> None:
         (["--bucket=b-b", "--folder=a$b"], "has '$', which gcloud would misread"),
         (["--bucket=b-b", "--tasks=0"], "is not a number of tasks from 1 to 10,000"),
         (["--bucket=b-b", "--schedule=daily"], "is not a schedule of five fields"),
+        (["--bucket=UP"], "argument --bucket: 'UP' is not a bucket name"),
+        (["--bucket=b-b", "--schedule=99 99 * * *"], "'99' is not a minute from 0 to 59"),
+        (["--bucket=b-b", "--schedule=0 3-24 * * *"], "'24' is not an hour from 0 to 23"),
+        (["--bucket=b-b", "--schedule=0 3 0 * *"], "'0' is not a day of the month from 1 to 31"),
+        (["--bucket=b-b", "--schedule=0 3 * 1,13 *"], "'13' is not a month from 1 to 12"),
+        (["--bucket=b-b", "--schedule=0 3 * * 8"], "'8' is not a day of the week from 0 to 7"),
+        (["--bucket=b-b", "--schedule=*/0 3 * * *"], "'0' is not a step"),
         (["--bucket=b-b", "--trigger=pubsub"], "'pubsub' is none of eventarc, notification, none"),
         (["--bucket=b-b", "--trigger=none", "--no-job"], "leave out one of them"),
         (["--bucket=b-b", "--trigger=notification", "--folder="], "needs an --output-bucket"),
@@ -256,6 +280,16 @@ def test_options_that_are_wrong(words: list[str], sentence: str, capsys: pytest.
     said = capsys.readouterr().err
     assert sentence in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("schedule", ["*/15 0-6/2 1,15 jan-jun MON-fri", "59 23 31 12 7"])
+def test_schedules(schedule: str) -> None:
+    assert parse_options(["--bucket=b-b", f"--schedule={schedule}"]).schedule == schedule
+
+
+def test_what_has_neither_trigger_nor_job_can_be_undone() -> None:
+    assert parse_options(["--bucket=b-b", "--trigger=none", "--no-job", "--undo"]).undo
+    assert parse_options(["--bucket=b-b", "--trigger=notification", "--folder=", "--undo"]).undo
 
 
 def test_options_as_people_write_them() -> None:

@@ -62,6 +62,32 @@ def test_the_script_undoes_the_same(machine: Machine, words: list[str]) -> None:
         assert machine.cloud.state == cloud.state
 
 
+def test_the_script_undoes_what_other_options_made(machine: Machine) -> None:
+    cloud = CloudProject(deployed(["--trigger=notification", "--no-job"]))
+    machine.cloud.state = copy.deepcopy(cloud.state)
+    call(cloud, "--undo")
+    machine.run(printed(["--undo"]))
+    assert machine.cloud.state == cloud.state
+
+
+@pytest.mark.parametrize("words", WAYS.values(), ids=WAYS)
+def test_the_script_that_undoes_has_no_variable_that_it_does_not_use(words: list[str]) -> None:
+    text = printed([*words, "--undo"])
+    for name in re.findall(r"^(\w+)=", text, re.MULTILINE):
+        assert re.search(rf"\$\{{?{name}\b", text), name
+
+
+def test_the_script_that_undoes_guesses_no_region(machine: Machine) -> None:
+    machine.cloud.state = deployed([])
+    del machine.cloud.state["buckets"]["my-images"]
+    before = copy.deepcopy(machine.cloud.state)
+    with pytest.raises(AssertionError, match="gs://my-images not found"):
+        machine.run(printed(["--undo"]))
+    assert machine.cloud.state == before
+    machine.run(printed(["--undo", "--region=us-central1"]))
+    assert machine.cloud.state["services"] == {}
+
+
 def test_the_script_waits_for_new_accounts(machine: Machine) -> None:
     machine.cloud.too_early = 2
     machine.run(printed([]))

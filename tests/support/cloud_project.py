@@ -247,7 +247,7 @@ class CloudProject:
         self._take(self._bucket(address)["policy"])
 
     def agent(self) -> Json:
-        assert self._flag("project") in {PROJECT, "999"}
+        assert self._flag("project") in {PROJECT, NUMBER, "999"}
         return STORAGE_AGENT
 
     def object(self, address: str) -> Json:
