@@ -25,7 +25,7 @@ class _Server(uvicorn.Server):
         self.app = DeferredApp(self._load)
         config = uvicorn.Config(
             self.app,
-            host="0.0.0.0",  # noqa: S104 - Cloud Run sends requests to all addresses of a container
+            host="0.0.0.0",  # noqa: S104 - the container contract of Cloud Run asks for it
             port=settings.port,
             lifespan="off",
             log_config=None,

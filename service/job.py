@@ -152,7 +152,7 @@ def progress_bar() -> Iterator[Show]:
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    class Bar(tqdm):  # type: ignore[type-arg]  # not generic when the program runs
+    class Bar(tqdm):  # type: ignore[type-arg]  # generic in its stubs alone
         monitor_interval = 0
         """No thread of its own."""
 

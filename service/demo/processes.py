@@ -93,7 +93,7 @@ def running(
     with _signals_deferred():
         try:
             with log.open("wb") as output:
-                process = subprocess.Popen(  # noqa: S603 - a list without a shell, from this package and the tests
+                process = subprocess.Popen(  # noqa: S603 - no shell reads the list, and callers name fixed programs
                     command,
                     stdin=subprocess.DEVNULL,
                     stdout=output,

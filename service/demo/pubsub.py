@@ -39,7 +39,7 @@ def _has_component(gcloud: str) -> bool:
     if (Path(gcloud).resolve().parent.parent / component).is_dir():
         return True
     # Some installations put a script of their own in PATH; only gcloud itself knows its folder.
-    answer = subprocess.run(  # noqa: S603 - a fixed list without a shell; the program is from PATH
+    answer = subprocess.run(  # noqa: S603 - no shell reads the list; its words are fixed
         [gcloud, "info", "--format=value(installation.sdk_root)"],
         stdin=subprocess.DEVNULL,
         capture_output=True,

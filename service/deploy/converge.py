@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from service.deploy.gcloud import Gcloud, NotThere
 from service.deploy.problem import WRONG, DeployProblem
 from service.deploy.states import MARK, State, bears_mark
-from service.deploy.steps import Step
+from service.deploy.step import Step
 
 
 @dataclass(frozen=True, slots=True)

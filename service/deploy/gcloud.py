@@ -27,8 +27,8 @@ TOO_EARLY = (
     r"|[Pp]ermission [^ ]*iam\.service[aA]ccounts\.actAs"
     r"|concurrent policy changes"
 )
-"""What gcloud says about new accounts, permissions and APIs that are not known everywhere yet. It is a pattern of `grep
--E`, too."""
+"""Matches gcloud's errors about new accounts, permissions and APIs that are not known everywhere yet.
+`grep -E` reads it, too."""
 
 _DISABLED = re.compile(r"SERVICE_DISABLED|has not been used in project|it is disabled")
 _MISSING = re.compile(
@@ -73,12 +73,12 @@ _EXPLANATIONS = (
         "{words}: 'gcloud builds list --project={project} --region={region}' shows where its log is",
     ),
 )
-"""What gcloud's words look like, the exit status, and the sentence for people."""
+"""Pattern of gcloud's error, exit status, and the sentence for people."""
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 
 
 Json = Any
-"""What gcloud prints with `--format=json`."""
+"""Output of gcloud with `--format=json`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def installed_gcloud(folder: Path) -> Runner:
         environment = os.environ | {"CLOUDSDK_CORE_DISABLE_PROMPTS": "1"}
         if project:
             environment["CLOUDSDK_CORE_PROJECT"] = project
-        done = subprocess.run(  # noqa: S603 - the words are those of the table of steps
+        done = subprocess.run(  # noqa: S603 - no shell reads the words; the program is the gcloud in PATH
             [program, *words],
             cwd=folder,
             env=environment,
@@ -167,7 +167,8 @@ class Gcloud:
 
     def _words(self, command: str) -> tuple[str, ...]:
         first, *words = _split(command)
-        assert first == "gcloud"  # noqa: S101 - a defect of the table
+        if first != "gcloud":
+            raise ValueError(f"not a command of gcloud: {command}")
         return tuple(self.fill(word) for word in words)
 
     def look(self, command: str) -> Json:

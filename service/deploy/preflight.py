@@ -1,4 +1,4 @@
-"""What has to be right before anything is made: the login, the project, its billing, the buckets, the sources."""
+"""Checks before anything is made: the login, the project, its billing, the buckets, the sources."""
 
 import hashlib
 from dataclasses import replace

@@ -10,7 +10,8 @@ from service.deploy.gcloud import TOO_EARLY
 from service.deploy.options import Options, Trigger
 from service.deploy.preflight import DEFAULT_REGION, fingerprint
 from service.deploy.states import LABEL_VALUE
-from service.deploy.steps import COMMANDS, Step, steps, variables
+from service.deploy.step import Step
+from service.deploy.steps import COMMANDS, steps, variables
 
 _VARIABLE = re.compile(r"\$\{?(\w+)")
 _DEPLOYING = """\

@@ -1,4 +1,4 @@
-"""What the descriptions that gcloud prints say about a step: is it there, is it ours, is it as it should be."""
+"""Reads gcloud's descriptions: whether a thing is there, was made by this command, and is as it should be."""
 
 import base64
 import binascii

@@ -5,14 +5,12 @@ All commands are shell text with `$VARIABLES`. The same text is run, printed by 
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from service.deploy.options import Options, Trigger
 from service.deploy.states import (
     LABEL,
     MARK,
     PATIENCE,
-    Read,
     described,
     enabled,
     granted,
@@ -26,13 +24,22 @@ from service.deploy.states import (
     settings_are,
     there,
 )
+from service.deploy.step import (
+    BUILD_SA,
+    CALL_SA,
+    RUN_SA,
+    Step,
+    on_bucket,
+    on_project,
+    on_subscription,
+    on_topic,
+    says,
+    topic,
+)
 
 GRANTED = f"{MARK}; granted roles/pubsub.publisher to Cloud Storage"
 """The description of an account, if a grant to an account that is not ours was made, too."""
 SERVICE, JOB = "thumbnails", "thumbnails-job"
-RUN_SA, BUILD_SA, CALL_SA = (
-    f"{name}@$PROJECT.iam.gserviceaccount.com" for name in ("thumbnails", "thumbnails-build", "thumbnails-call")
-)
 APIS = (
     "iam.googleapis.com",
     "cloudresourcemanager.googleapis.com",
@@ -48,31 +55,6 @@ APIS = (
 
 _REPAIR_BACK = {Trigger.EVENTARC: "2d", Trigger.NOTIFICATION: "8d"}
 """How far the nightly repair looks back: a day more than events are delivered again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One thing to make, or one right to grant."""
-
-    what: str
-    why: str
-    look: str
-    """Command that describes the thing."""
-    read: Read
-    """Reads the description."""
-    make: tuple[str, ...]
-    remove: tuple[str, ...] = ()
-    """Empty if it goes with another thing."""
-    wanted: bool = True
-    grants: bool = False
-    replaced: bool = False
-    """If outdated, it is removed and made; otherwise making it brings it up to date."""
-    mark: str = ""
-    """Where its description has the mark, as a projection of `--format`. Empty: it bears none."""
-    proof: tuple[str, str] | None = None
-    """Command that describes an account, and what its description begins with if removing this is up to us."""
-    test: str | None = None
-    """Shell command that succeeds if there is nothing to do; None: `look` does. Empty: `make` can be repeated."""
 
 
 def steps(options: Options) -> list[Step]:
@@ -179,12 +161,12 @@ def _account_steps(options: Options) -> Iterator[Step]:
     split = bool(options.output_bucket)
     bucket, output = f"gs://{options.bucket}", f"gs://{options.thumbnails_bucket}"
     whole = "reads images, writes thumbnails"
-    yield _on_bucket("BUCKET", bucket, "roles/storage.objectUser", whole, wanted=not split)
-    yield _on_bucket("BUCKET", bucket, "roles/storage.objectViewer", "reads images", wanted=split)
+    yield on_bucket("BUCKET", bucket, "roles/storage.objectUser", whole, wanted=not split)
+    yield on_bucket("BUCKET", bucket, "roles/storage.objectViewer", "reads images", wanted=split)
     if split:
-        yield _on_bucket("OUTPUT_BUCKET", output, "roles/storage.objectUser", "writes thumbnails")
-    yield _on_project("BUILD_SA", BUILD_SA, "roles/cloudbuild.builds.builder", "builds the image")
-    yield _on_project("BUILD_SA", BUILD_SA, "roles/run.developer", "deploys the service and the job")
+        yield on_bucket("OUTPUT_BUCKET", output, "roles/storage.objectUser", "writes thumbnails")
+    yield on_project("BUILD_SA", BUILD_SA, "roles/cloudbuild.builds.builder", "builds the image")
+    yield on_project("BUILD_SA", BUILD_SA, "roles/run.developer", "deploys the service and the job")
     yield Step(
         what="roles/iam.serviceAccountUser on thumbnails to thumbnails-build",
         why="deploys what acts as that account",
@@ -217,7 +199,7 @@ def _run_steps(options: Options) -> Iterator[Step]:
         mark=f"metadata.labels.{LABEL}",
         make=(build,),
         remove=(f"gcloud run services delete {SERVICE} --region=$REGION --quiet",),
-        test=_says(service, "metadata.labels.source", "$SOURCE"),
+        test=says(service, "metadata.labels.source", "$SOURCE"),
     )
     described_job = f"gcloud run jobs describe {JOB} --region=$REGION"
     yield Step(
@@ -229,7 +211,7 @@ def _run_steps(options: Options) -> Iterator[Step]:
         make=(build,),
         remove=(f"gcloud run jobs delete {JOB} --region=$REGION --quiet",),
         wanted=options.job,
-        test=_says(described_job, "metadata.labels.source", "$SOURCE"),
+        test=says(described_job, "metadata.labels.source", "$SOURCE"),
     )
     wanted = {"INPUT_FOLDER": "$INPUT_FOLDER", "TIMESTAMP": "created", "OUTPUT_LAYOUT": options.layout}
     if options.output_bucket:
@@ -272,7 +254,7 @@ def _run_steps(options: Options) -> Iterator[Step]:
 
 def _dead_letter_steps(options: Options) -> Iterator[Step]:
     wanted = options.trigger != Trigger.NONE
-    yield _topic("thumbnails-dead", "keeps the events that were refused a hundred times", wanted=wanted)
+    yield topic("thumbnails-dead", "keeps the events that were refused a hundred times", wanted=wanted)
     yield Step(
         what="subscription thumbnails-dead",
         why="to see them",
@@ -288,7 +270,7 @@ def _dead_letter_steps(options: Options) -> Iterator[Step]:
         remove=("gcloud pubsub subscriptions delete thumbnails-dead",),
         wanted=wanted,
     )
-    yield _on_topic("thumbnails-dead", "PUBSUB_SA", "Pub/Sub", "moves events there", wanted=wanted)
+    yield on_topic("thumbnails-dead", "PUBSUB_SA", "Pub/Sub", "moves events there", wanted=wanted)
 
 
 def _eventarc_steps(options: Options) -> Iterator[Step]:
@@ -314,7 +296,7 @@ def _eventarc_steps(options: Options) -> Iterator[Step]:
         'roles/pubsub.publisher AND bindings.members=serviceAccount:$STORAGE_SA" --format="value(bindings.role)" '
         "| grep -q .",
     )
-    yield _on_project("CALL_SA", CALL_SA, "roles/eventarc.eventReceiver", "receives events", wanted=wanted)
+    yield on_project("CALL_SA", CALL_SA, "roles/eventarc.eventReceiver", "receives events", wanted=wanted)
     yield Step(
         what="Eventarc trigger thumbnails",
         why="tells the service of each new image",
@@ -333,7 +315,7 @@ def _eventarc_steps(options: Options) -> Iterator[Step]:
         replaced=True,
         wanted=wanted,
     )
-    yield _on_subscription("$SUBSCRIPTION", wanted=wanted)
+    yield on_subscription("$SUBSCRIPTION", wanted=wanted)
     yield Step(
         what="the trigger's subscription",
         why="gives an event the time that a large image takes, and gives it up after a hundred attempts",
@@ -347,8 +329,8 @@ def _eventarc_steps(options: Options) -> Iterator[Step]:
 
 def _notification_steps(options: Options) -> Iterator[Step]:
     wanted = options.trigger == Trigger.NOTIFICATION
-    yield _topic("thumbnails", "carries the events", wanted=wanted)
-    yield _on_topic("thumbnails", "STORAGE_SA", "Cloud Storage", "publishes the events", wanted=wanted)
+    yield topic("thumbnails", "carries the events", wanted=wanted)
+    yield on_topic("thumbnails", "STORAGE_SA", "Cloud Storage", "publishes the events", wanted=wanted)
     yield Step(
         what="subscription thumbnails",
         why="calls the service for each event, for seven days",
@@ -367,7 +349,7 @@ def _notification_steps(options: Options) -> Iterator[Step]:
         replaced=True,
         wanted=wanted,
     )
-    yield _on_subscription("thumbnails", wanted=wanted)
+    yield on_subscription("thumbnails", wanted=wanted)
     prefix = ' --object-prefix="$PREFIX"' if options.prefix else ""
     yield Step(
         what=f"notification of new objects in {options.input_folder}",
@@ -440,89 +422,3 @@ def _repair_body(options: Options) -> str:
         return json.dumps({"timestamp": "created"} | ({"since": since} if since else {}))
     arguments = ["-m", "service.job", "--timestamp=created", *([f"--since={since}"] if since else [])]
     return json.dumps({"overrides": {"containerOverrides": [{"args": arguments}]}})
-
-
-def _on_bucket(variable: str, bucket: str, role: str, why: str, *, wanted: bool = True) -> Step:
-    binding = f"gs://${variable} --member=serviceAccount:$RUN_SA --role={role}"
-    return Step(
-        what=f"{role} on {bucket} to thumbnails",
-        why=why,
-        grants=True,
-        look=f"gcloud storage buckets get-iam-policy gs://${variable}",
-        read=granted(role, "$RUN_SA"),
-        make=(f"gcloud storage buckets add-iam-policy-binding {binding}",),
-        remove=(f"gcloud storage buckets remove-iam-policy-binding {binding}",),
-        proof=(f"gcloud iam service-accounts describe {RUN_SA}", MARK),
-        wanted=wanted,
-        test="",
-    )
-
-
-def _on_project(variable: str, email: str, role: str, why: str, *, wanted: bool = True) -> Step:
-    binding = f"$PROJECT --member=serviceAccount:${variable} --role={role} --condition=None"
-    return Step(
-        what=f"{role} on the project to {email.partition('@')[0]}",
-        why=why,
-        grants=True,
-        look="gcloud projects get-iam-policy $PROJECT",
-        read=granted(role, f"${variable}"),
-        make=(f"gcloud projects add-iam-policy-binding {binding}",),
-        remove=(f"gcloud projects remove-iam-policy-binding {binding}",),
-        proof=(f"gcloud iam service-accounts describe {email}", MARK),
-        wanted=wanted,
-        test="",
-    )
-
-
-def _topic(name: str, why: str, *, wanted: bool) -> Step:
-    return Step(
-        what=f"topic {name}",
-        why=why,
-        look=f"gcloud pubsub topics describe {name}",
-        read=labelled(),
-        mark=f"labels.{LABEL}",
-        make=(f"gcloud pubsub topics create {name} --labels={MARK}",),
-        remove=(f"gcloud pubsub topics delete {name}",),
-        wanted=wanted,
-    )
-
-
-def _on_topic(topic: str, variable: str, whose: str, why: str, *, wanted: bool) -> Step:
-    return Step(
-        what=f"roles/pubsub.publisher on topic {topic} to {whose}'s own account",
-        why=why,
-        grants=True,
-        look=f"gcloud pubsub topics get-iam-policy {topic}",
-        read=granted("roles/pubsub.publisher", f"${variable}"),
-        make=(
-            (
-                f"gcloud pubsub topics add-iam-policy-binding {topic} --member=serviceAccount:${variable} "
-                "--role=roles/pubsub.publisher"
-            ),
-        ),
-        wanted=wanted,
-        test="",
-    )
-
-
-def _on_subscription(subscription: str, *, wanted: bool) -> Step:
-    what = "the trigger's subscription" if subscription.startswith("$") else f"subscription {subscription}"
-    return Step(
-        what=f"roles/pubsub.subscriber on {what} to Pub/Sub's own account",
-        why="takes events away that were refused too often",
-        grants=True,
-        look=f"gcloud pubsub subscriptions get-iam-policy {subscription}",
-        read=granted("roles/pubsub.subscriber", "$PUBSUB_SA"),
-        make=(
-            (
-                f"gcloud pubsub subscriptions add-iam-policy-binding {subscription} --member=serviceAccount:$PUBSUB_SA "
-                "--role=roles/pubsub.subscriber"
-            ),
-        ),
-        wanted=wanted,
-        test="",
-    )
-
-
-def _says(command: str, projection: str, text: str) -> str:
-    return f'[ "$({command} --format="value({projection})" 2>/dev/null)" = "{text}" ]'

@@ -94,7 +94,7 @@ def _is_cropped(item: _HeifImage) -> bool:
 
 
 def _transformations(item: _HeifImage) -> list[tuple[Any, ...]]:
-    native = item._c_image  # noqa: SLF001 - pillow-heif applies them, and does not show them
+    native = item._c_image  # noqa: SLF001 - no public way in pillow-heif 1.8
     return [tuple(each) for each in native.transformations]
 
 

@@ -86,7 +86,7 @@ class _Worker:
             return
         except ImageRejected as error:
             self.send({"code": error.code, "reason": str(error)})
-        except Exception:  # noqa: BLE001 - a defect, which the service logs
+        except Exception:  # noqa: BLE001 - answered, so that the service can log it
             self.send({"defect": traceback.format_exc()})
         else:
             thumbnails = [

@@ -77,7 +77,7 @@ class WorkerProcess:
         self._source = _shared_memory()
         self._is_gone = False
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - fixed words without a shell; this package's own program
+            self._process = subprocess.Popen(  # noqa: S603 - no shell reads the list; it is this package's program
                 [sys.executable, "-P", "-m", "service.images.worker", str(self._source), str(memory_budget)],
                 pass_fds=[self._source],
                 stdin=subprocess.PIPE,

@@ -53,7 +53,7 @@ def map_ahead(
             waiting.append((item, submit(executor, call, item, stop)))
         except StopIteration:
             break
-        except Exception as error:  # noqa: BLE001 - raised again once all items before it had their turn
+        except Exception as error:  # noqa: BLE001 - raised below, in its turn
             failure = error
         while waiting and (len(waiting) > ahead or waiting[0][1].done()):
             yield take()

@@ -6,42 +6,35 @@ Sets what an image costs: `read` and `write` are one request each, `list_objects
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import google.auth.exceptions
 import google_crc32c
-import requests
-import urllib3
 from google.api_core import exceptions as api
 from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 from requests.adapters import HTTPAdapter
 
 from service.errors import (
-    BucketNotFound,
     CorruptImage,
     CredentialsMissing,
     NameTaken,
     ObjectNotFound,
-    PermissionMissing,
     SourceTooLarge,
-    StorageRefused,
-    StorageUnavailable,
 )
 from service.storage.addresses import ALL_NAMES, FolderLocation, NameRange, ObjectLocation
 from service.storage.base import RESOURCE_FIELDS, Folders, FoundObjects, Page, StoredObject, Upload
 from service.storage.classes import StorageClass
-from service.storage.media import MediaClient, error_message
+from service.storage.media import MediaClient
 from service.storage.metering import Operation, count
+from service.storage.translation import RETRY_SECONDS, error_text, errors_translated
 
 _TIMEOUT = (5, 15)
 """Seconds to connect, and seconds of silence, until one attempt times out."""
 
-_RETRY_SECONDS = 30
-_RETRY = DEFAULT_RETRY.with_timeout(_RETRY_SECONDS)
+_RETRY = DEFAULT_RETRY.with_timeout(RETRY_SECONDS)
 """The client library's retry. Every write is safe to repeat, since it names the generation that it replaces.
 
 With the time-out of the last attempt, one call takes 50 s at most: less than Cloud Run's default time-out of a request
@@ -50,14 +43,7 @@ With the time-out of the last attempt, one call takes 50 s at most: less than Cl
 
 _PAGE_SIZE = 1000
 _LISTED_FIELDS = f"items({RESOURCE_FIELDS}),nextPageToken"
-_LONGEST_MESSAGE = 300
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
-
-_READER = "roles/storage.objectViewer on the bucket"
-_WRITER = (
-    "roles/storage.objectCreator on the bucket, "
-    "or roles/storage.objectUser where an existing thumbnail has to be replaced"
-)
 
 
 class CloudStore:
@@ -96,13 +82,13 @@ class CloudStore:
         self, folder: FolderLocation, names: NameRange = ALL_NAMES, *, glob: str | None = None
     ) -> Iterator[StoredObject]:
         """See `ObjectStore`."""
-        with _errors_translated("list", folder):
+        with errors_translated("list", folder):
             for page in self._pages(folder, names, fields=_LISTED_FIELDS, matchGlob=glob):
                 yield from _objects(folder.bucket, page, glob)
 
     def list_page(self, folder: FolderLocation, names: NameRange = ALL_NAMES, token: str = "") -> Page:
         """See `ObjectStore`."""
-        with _errors_translated("list", folder):
+        with errors_translated("list", folder):
             page = self._page(folder, names, token, fields=_LISTED_FIELDS)
             resources = page.get("items", ())
             if not all(isinstance(resource["name"], str) for resource in resources):
@@ -112,14 +98,14 @@ class CloudStore:
     def find_objects(self, bucket: str, names: NameRange, *, glob: str, requests: int) -> FoundObjects:
         """See `ObjectStore`."""
         folder = FolderLocation(bucket)
-        with _errors_translated("list", folder):
+        with errors_translated("list", folder):
             pages = list(islice(self._pages(folder, names, fields=_LISTED_FIELDS, matchGlob=glob), requests))
             objects = [stored for page in pages for stored in _objects(bucket, page, glob)]
             return FoundObjects(tuple(objects), complete=_is_last(pages))
 
     def list_folders(self, folder: FolderLocation, names: NameRange, *, requests: int) -> Folders:
         """See `ObjectStore`."""
-        with _errors_translated("list", folder):
+        with errors_translated("list", folder):
             pages = list(islice(self._pages(folder, names, fields="prefixes,nextPageToken", delimiter="/"), requests))
             prefixes = {prefix for page in pages for prefix in page.get("prefixes", ())}
             return Folders(tuple(sorted(prefixes)), complete=_is_last(pages))
@@ -150,7 +136,7 @@ class CloudStore:
 
     def stat(self, location: ObjectLocation, generation: int | None = None) -> StoredObject:
         """See `ObjectStore`."""
-        with _errors_translated("describe", location):
+        with errors_translated("describe", location):
             return StoredObject.from_resource(location.bucket, self._media.describe(location, generation))
 
     def read(self, stored: StoredObject, max_bytes: int) -> bytes:
@@ -171,7 +157,7 @@ class CloudStore:
         return data
 
     def _read(self, stored: StoredObject, *, first: int | None = None) -> bytes:
-        with _errors_translated("read", stored.location):
+        with errors_translated("read", stored.location):
             try:
                 return self._media.read(stored, first=first)
             except api.PreconditionFailed as error:
@@ -199,7 +185,7 @@ class CloudStore:
         }
         if cache_control is not None:
             resource["cacheControl"] = cache_control
-        with _errors_translated("write", location):
+        with errors_translated("write", location):
             try:
                 self._media.write(location.bucket, resource, data, if_generation=if_generation)
             except api.PreconditionFailed as error:
@@ -207,7 +193,7 @@ class CloudStore:
                     raise
                 expected = f"generation {if_generation}" if if_generation else "no object"
                 raise NameTaken(
-                    f"cannot write {location}, whose name is to hold {expected}: {_reason(error)}"
+                    f"cannot write {location}, whose name is to hold {expected}: {error_text(error)}"
                 ) from error
 
     def open_upload(self, location: ObjectLocation, content_type: str) -> Upload:
@@ -229,21 +215,21 @@ class _CloudUpload:
         self._location = location
         self._sent = 0
         self._checksum = 0
-        with _errors_translated("write", location):
+        with errors_translated("write", location):
             resource = {"name": location.name, "contentType": content_type, "storageClass": storage_class}
             self._session = media.begin_upload(location.bucket, resource)
 
     def send(self, data: bytes) -> None:
         """See `Upload`."""
         self._checksum = google_crc32c.extend(self._checksum, data)
-        with _errors_translated("write", self._location):
+        with errors_translated("write", self._location):
             self._media.continue_upload(self._session, data, self._sent)
         self._sent += len(data)
 
     def finish(self, data: bytes) -> None:
         """See `Upload`."""
         checksum = google_crc32c.extend(self._checksum, data)
-        with _errors_translated("write", self._location):
+        with errors_translated("write", self._location):
             self._media.continue_upload(self._session, data, self._sent, checksum=checksum)
         # However many requests it took, it is billed as one operation.
         count(Operation.WRITE, self._storage_class)
@@ -276,40 +262,3 @@ def _gunzip(data: bytes, max_bytes: int) -> bytes:
     if not decompressor.eof:
         raise CorruptImage("it is stored gzip-encoded and ends too early")
     return decompressed
-
-
-@contextmanager
-def _errors_translated(
-    action: Literal["list", "describe", "read", "write"], location: ObjectLocation | FolderLocation
-) -> Iterator[None]:
-    """Raise the service's own errors instead of those of the client libraries, which stay chained as the cause."""
-    what = f"cannot {action} {location}"
-    try:
-        yield
-    except api.NotFound as error:
-        if action in {"list", "write"}:
-            raise BucketNotFound(f"{what}: there is no bucket gs://{location.bucket}") from error
-        raise ObjectNotFound(f"{what}: it, or this generation of it, does not exist") from error
-    except (api.Forbidden, api.Unauthorized) as error:
-        role = _WRITER if action == "write" else _READER
-        raise PermissionMissing(f"{what}: {_reason(error)}. Grant the service account {role}") from error
-    except api.BadRequest as error:
-        # A listing is about no image, and in a requester-pays bucket the request is wrong, and not the object.
-        refused = action != "list" and "user project" not in str(error).lower()
-        raise (StorageRefused if refused else StorageUnavailable)(f"{what}: {_reason(error)}") from error
-    except google.auth.exceptions.GoogleAuthError as error:
-        raise StorageUnavailable(f"{what}: no access token could be had: {error}") from error
-    except (api.GoogleAPIError, requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError) as error:
-        raise StorageUnavailable(f"{what}: {_reason(error)}") from error
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise StorageUnavailable(f"{what}: storage's answer is malformed: {error!r}") from error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, api.RetryError) and error.cause:
-        return f"given up after {_RETRY_SECONDS} s of retries: {_reason(error.cause)}"
-    if isinstance(error, api.GoogleAPICallError):
-        # The client library puts the address of the request first, which is longer than what storage says.
-        said = error.message if error.response is None else error_message(error.response.content)
-        return f"HTTP {error.code} from Cloud Storage ({' '.join(said.split())[:_LONGEST_MESSAGE]})"
-    return str(error)
