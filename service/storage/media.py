@@ -25,7 +25,7 @@ from urllib3.exceptions import NewConnectionError, ProtocolError
 
 from service.storage.addresses import ObjectLocation
 from service.storage.base import RESOURCE_FIELDS, StoredObject
-from service.storage.classes import class_named
+from service.storage.classes import StorageClass, class_named
 from service.storage.metering import Operation, count
 
 _USER_AGENT = f"thumbnail-service gcloud-python/{client_version}"
@@ -33,6 +33,8 @@ _UNAUTHORIZED = 401
 _SUCCESS = range(200, 300)
 _RESUME_INCOMPLETE = 308
 _LONGEST_MESSAGE = 1000
+_ONE_ATTEMPT = urllib3.Retry(total=False, redirect=False)
+"""What is tried again is decided here. Made once: urllib3 would make one for each request."""
 
 
 class MediaClient:
@@ -58,6 +60,10 @@ class MediaClient:
         # As unknown to those whose bytes are sent as a new one for each request would be.
         self._boundary = secrets.token_hex(16).encode()
         self._retry = retry
+        # Wrapping a function takes as long as parsing a header does.
+        self._retried_request = retry(self._request)
+        self._retried_read = retry(self._read_once)
+        self._retried_write = retry(self._write_once)
         self._timeout = urllib3.Timeout(connect=timeout[0], read=timeout[1])
         self._credentials = session.credentials
         # Not of this session, which would send the old token with the request for a new one.
@@ -76,7 +82,7 @@ class MediaClient:
         """Return a page of a listing, as the JSON API answers the query."""
         path = f"/storage/v1/b/{bucket}/o?{urlencode(query)}"
         # A page shrinks to a tenth.
-        page = json.loads(self._retry(self._request)("GET", path, {"accept-encoding": "gzip"}).data)
+        page = json.loads(self._retried_request("GET", path, {"accept-encoding": "gzip"}).data)
         if not isinstance(page, dict):
             raise TypeError("a page of a listing is no JSON object")
         return page
@@ -85,7 +91,7 @@ class MediaClient:
         """Return the object resource of one generation, or of the live one if None."""
         query = {"fields": RESOURCE_FIELDS} | ({} if generation is None else {"generation": generation})
         path = f"/storage/v1/{_path(location)}?{urlencode(query)}"
-        resource: Mapping[str, Any] = json.loads(self._retry(self._request)("GET", path, {}).data)
+        resource: Mapping[str, Any] = json.loads(self._retried_request("GET", path, {}).data)
         count(Operation.DESCRIBE, class_named(resource.get("storageClass", "")))
         return resource
 
@@ -95,38 +101,35 @@ class MediaClient:
         With `first`, read only so many bytes, which have no checksum.
         """
         generation = stored.generation
-        query = urlencode({"alt": "media", "generation": generation, "ifGenerationMatch": generation})
+        query = f"alt=media&generation={generation}&ifGenerationMatch={generation}"
         path = f"/download/storage/v1/{_path(stored.location)}?{query}"
+        return bytes(self._retried_read(path, stored, first))
+
+    def _read_once(self, path: str, stored: StoredObject, first: int | None) -> bytes:
         # Without this header, storage decompresses what is stored gzip-encoded.
         headers = {"accept-encoding": "gzip"}
         size = stored.size
         if first is not None:
             headers["range"] = f"bytes=0-{first - 1}"
             size = min(first, size)
-
-        def attempt() -> bytes:
-            response = self._request("GET", path, headers, preload=False)
-            # One byte more tells an answer that is too long.
-            data = _read_at_most(response, size + 1)
-            count(Operation.READ, stored.storage_class, len(data))
-            if first is None:
-                _verify(data, size, response.headers.get("x-goog-hash", ""))
-                return data
-            if len(data) < size:
-                raise ProtocolError(f"the first {size} bytes were asked for and {len(data)} were sent")
-            # Storage may send more than it was asked for, and a proxy that ignores ranges sends everything.
-            return data[:size]
-
-        return bytes(self._retry(attempt)())
+        response = self._request("GET", path, headers, preload=False)
+        # One byte more tells an answer that is too long.
+        data = _read_at_most(response, size + 1)
+        count(Operation.READ, stored.storage_class, len(data))
+        if first is None:
+            _verify(data, size, response.headers.get("x-goog-hash", ""))
+            return data
+        if len(data) < size:
+            raise ProtocolError(f"the first {size} bytes were asked for and {len(data)} were sent")
+        # Storage may send more than it was asked for, and a proxy that ignores ranges sends everything.
+        return data[:size]
 
     def write(self, bucket: str, resource: Mapping[str, Any], data: bytes, *, if_generation: int | None) -> None:
         """Write the object of a resource in one multipart request. Storage checks the bytes against their checksum.
 
         The name must hold the generation `if_generation`; 0 means no object, None means any.
         """
-        query = {"uploadType": "multipart", "fields": "generation"}
-        if if_generation is not None:
-            query["ifGenerationMatch"] = str(if_generation)
+        condition = "" if if_generation is None else f"&ifGenerationMatch={if_generation}"
         metadata = json.dumps({**resource, "crc32c": _crc32c(data)}).encode()
         boundary = self._boundary
         body = b"".join(
@@ -136,15 +139,14 @@ class MediaClient:
                 b"\r\n--", boundary, b"--\r\n",
             )
         )  # fmt: skip
-        headers = {"content-type": f'multipart/related; boundary="{boundary.decode()}"'}
-        path = f"/upload/storage/v1/b/{bucket}/o?{urlencode(query)}"
+        path = f"/upload/storage/v1/b/{bucket}/o?uploadType=multipart&fields=generation{condition}"
+        self._retried_write(path, body, class_named(resource.get("storageClass", "")))
 
-        def attempt() -> None:
-            response = self._request("POST", path, headers, body)
-            count(Operation.WRITE, class_named(resource.get("storageClass", "")))
-            _verify_written(response)
-
-        self._retry(attempt)()
+    def _write_once(self, path: str, body: bytes, storage_class: StorageClass) -> None:
+        headers = {"content-type": f'multipart/related; boundary="{self._boundary.decode()}"'}
+        response = self._request("POST", path, headers, body)
+        count(Operation.WRITE, storage_class)
+        _verify_written(response)
 
     def begin_upload(self, bucket: str, resource: Mapping[str, Any]) -> str:
         """Begin a resumable upload; return the path that takes its bytes.
@@ -220,7 +222,7 @@ class MediaClient:
                 self._prefix + path,
                 body,
                 signed,
-                retries=False,
+                retries=_ONE_ATTEMPT,
                 redirect=False,
                 assert_same_host=False,  # The host differs if there is a proxy.
                 timeout=self._timeout,
