@@ -1,5 +1,6 @@
 """Starts the HTTP service on $PORT."""
 
+import gc
 import logging
 import signal
 import sys
@@ -45,6 +46,8 @@ class _Server(uvicorn.Server):
         # The rest ends with the process.
         self._ending.callback(service.metrics.close, service.shutdown.metrics)
         self._ending.callback(service.decoders.close)
+        # All of it stays: no garbage collection need look through it.
+        gc.freeze()
         return app
 
     async def startup(self, sockets: list[socket] | None = None) -> None:

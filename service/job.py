@@ -1,6 +1,7 @@
 """Cloud Run Job: one task of a run. Settings and options in, exit status out."""
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -99,6 +100,8 @@ def main(arguments: Sequence[str] = ()) -> int:
         settings = begin()
         params = RunParameters.of(request, settings, door=Door.JOB)
         service = build(settings)
+        # All of it stays: no garbage collection need look through it.
+        gc.freeze()
     except ServiceError as error:
         sys.stderr.write(f"{_naming_the_option(error)}\n")
         return exit_status_of(error)

@@ -130,9 +130,12 @@ def test_the_real_limit_is_positive_and_no_more_than_the_machine_has() -> None:
 
 @pytest.mark.parametrize(
     ("limit", "processors", "workers"),
-    [(512, 1, 1), (512, 2, 2), (512, 16, 3), (1024, 2, 2), (4096, 8, 8), (32768, 8, 8), (128, 4, 1)],
-)
-def test_there_is_a_worker_for_each_processor_if_there_is_memory_for_it(
+    [
+        (512, 1, 1), (512, 2, 2), (512, 16, 3), (1024, 1, 2), (1024, 2, 2), (2048, 2, 3), (4096, 8, 9),
+        (32768, 8, 9), (128, 4, 1),
+    ],
+)  # fmt: skip
+def test_there_is_a_worker_for_each_processor_and_one_more_if_there_is_memory_for_it(
     limit: int, processors: int, workers: int
 ) -> None:
     assert count_workers(limit * MEBIBYTE, processors) == workers

@@ -6,6 +6,7 @@ Knows nothing of the source file but how its animation ran.
 import io
 from bisect import bisect_left
 from collections.abc import Sequence
+from functools import cache
 
 from PIL import Image, ImageChops
 
@@ -116,9 +117,8 @@ def _options(target: Format, quality: int, picture: Image.Image) -> dict[str, ob
         scale = _look_up(quality, _JPEG_SCALES_444 if is_small else _JPEG_SCALES_420)
         if max(picture.size) <= _TINY_SIDE:
             scale *= _TINY_SCALE
-        table = [max(1, min(255, round(value * scale))) for value in _QUANTIZATION]
         return {
-            "qtables": [table, table],
+            "qtables": [_quantization(scale)] * 2,
             "subsampling": "4:4:4" if is_small else "4:2:0",
             "optimize": True,
             # Of a small picture the scans' headers take more than they save.
@@ -137,6 +137,11 @@ def _options(target: Format, quality: int, picture: Image.Image) -> dict[str, ob
             "advanced": _SMALL_AVIF_TUNING if is_small else {},
         }
     return {"optimize": True}
+
+
+@cache
+def _quantization(scale: float) -> Sequence[int]:
+    return [max(1, min(255, round(value * scale))) for value in _QUANTIZATION]
 
 
 def _look_up(quality: int, numbers: Sequence[float]) -> float:

@@ -5,6 +5,7 @@ that it shares with the service.
 """
 
 import faulthandler
+import gc
 import json
 import mmap
 import os
@@ -151,6 +152,8 @@ def main() -> None:
     faulthandler.enable()
     for name in _LATE_IMPORTS:
         import_module(name)
+    # All of it stays: no garbage collection need look through it.
+    gc.freeze()
     source, memory_budget = map(int, sys.argv[1:])
     with os.fdopen(0, "rb", closefd=False) as requests, os.fdopen(answers, "wb") as replies, suppress(BrokenPipeError):
         worker = _Worker(requests, replies, source, memory_budget)

@@ -17,7 +17,7 @@ from itertools import islice
 from service.images.pool import DecoderPool
 from service.images.spec import Thumbnail
 from service.images.thumbnail import make_thumbnails
-from service.memory import tune_malloc
+from service.memory import count_processors, count_workers, memory_limit, tune_malloc
 from service.settings import load_settings
 from service.storage.base import StoredObject
 from service.storage.cloud import CloudStore
@@ -41,11 +41,11 @@ def main() -> None:
     settings = load_settings()
     store = CloudStore(options.threads)
     media = store._media
-    processors = os.cpu_count() or 1
+    workers = count_workers(memory_limit(), count_processors())
     specs, most = settings.specs, settings.max_image_pixels
     decode: Callable[[bytes], list[Thumbnail]]
     if options.decode == "workers":
-        pool = DecoderPool(processors, settings.memory_budget + settings.max_source_bytes, settings.max_decode_seconds)
+        pool = DecoderPool(workers, settings.memory_budget + settings.max_source_bytes, settings.max_decode_seconds)
 
         def decode(data: bytes) -> list[Thumbnail]:
             return pool.make_thumbnails(data, specs, max_pixels=most, reserve=_free)
