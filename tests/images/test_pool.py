@@ -184,7 +184,7 @@ def test_workers_have_no_environment_but_what_python_needs(monkeypatch: pytest.M
         (worker,) = own._running
         environment = Path(f"/proc/{worker._process.pid}/environ").read_bytes().split(b"\0")
         names = {entry.partition(b"=")[0].decode() for entry in environment if entry}
-    assert names <= {"PYTHONPATH", "LD_LIBRARY_PATH", "LC_CTYPE"}
+    assert names <= {"PYTHONPATH", "LD_LIBRARY_PATH", "LC_CTYPE", "GLIBC_TUNABLES"}
     assert "LD_LIBRARY_PATH" in names
 
 
