@@ -21,7 +21,7 @@ from service.memory import count_processors, count_workers, memory_limit, tune_m
 from service.settings import load_settings
 from service.storage.base import StoredObject
 from service.storage.cloud import CloudStore
-from tests.benchmarks.processes import own_peak_bytes, usage
+from tests.benchmarks.processes import own_peak_bytes, usage, wait_for_rest
 from tests.benchmarks.standin import BUCKET, FOLDER
 
 
@@ -65,6 +65,7 @@ def main() -> None:
             }
             media.write(BUCKET, resource, picture.data, if_generation=0)
 
+    wait_for_rest(os.getpid())
     used, began = usage(os.getpid()), time.perf_counter()
     with ThreadPoolExecutor(options.threads) as executor:
         sources = islice(store.list_objects(settings.input_folder), options.count)

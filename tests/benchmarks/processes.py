@@ -28,6 +28,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _START_SECONDS = 30
 _POLL_SECONDS = 0.01
 _WATCH_SECONDS = 0.05
+_REST_SECONDS = 0.3
 
 
 class BenchmarkFailed(Exception):
@@ -56,6 +57,14 @@ def usage(pid: int) -> Usage:
         seconds += sum(map(int, fields[11:15])) / _TICKS
         peak += _peak(status)
     return Usage(seconds, peak)
+
+
+def wait_for_rest(pid: int) -> None:
+    """Wait until a tree of processes takes no more processor time: what it starts by itself has started."""
+    used = -1.0
+    while (now := usage(pid).cpu_seconds) - used > 1 / _TICKS:
+        used = now
+        time.sleep(_REST_SECONDS)
 
 
 class Bystanders:
@@ -331,10 +340,11 @@ class Server:
 def server(
     storage: StandIn, *, command: Sequence[str] = (sys.executable, "-m", "service"), **settings: str
 ) -> Iterator[Server]:
-    """Run the service, and yield it once it has loaded all that it imports behind the open port."""
+    """Run the service, and yield it once it and its workers have loaded all that they import behind the open port."""
     with service_process(storage.environment(**settings), command=command) as process:
         with local_client(timeout=_START_SECONDS) as client:
             client.get(f"{process.url}/openapi.json").raise_for_status()
+        wait_for_rest(process.pid)
         yield Server(process.url, process.pid)
 
 
