@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 
 from service.images.pool import DecoderPool
@@ -43,9 +43,11 @@ def main() -> None:
     media = store._media
     workers = count_workers(memory_limit(), count_processors())
     specs, most = settings.specs, settings.max_image_pixels
+    ending = ExitStack()
     decode: Callable[[bytes], list[Thumbnail]]
     if options.decode == "workers":
         pool = DecoderPool(workers, settings.memory_budget + settings.max_source_bytes, settings.max_decode_seconds)
+        ending.callback(pool.close)
 
         def decode(data: bytes) -> list[Thumbnail]:
             return pool.make_thumbnails(data, specs, max_pixels=most, reserve=_free)
@@ -79,6 +81,8 @@ def main() -> None:
     }
     sys.stdout.write(f"{json.dumps(measured)}\n")
     sys.stdout.flush()
+    # Waits for the workers, so that what they used counts as this program's.
+    ending.close()
     os._exit(0)
 
 
