@@ -17,6 +17,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 from service.bootstrap import Service, build
 from service.demo.network import local_client
 from service.demo.storage import make_bucket, storage_emulator, upload
+from service.memory import count_processors
 from service.process import Shutdown
 from service.settings import Settings
 from service.web.app import create_app
@@ -26,6 +27,11 @@ from tests.support.memory_store import MemoryStore
 from tests.support.proxy import Proxy, proxied
 
 _numbers = itertools.count()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many processes run tests: one more than processors, as many tests wait for something."""
+    return count_processors() + 1
 
 
 @pytest.fixture(scope="module")

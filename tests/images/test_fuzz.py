@@ -1,6 +1,6 @@
 """Any bytes give a thumbnail or a rejection of ours, in bounded time and memory.
 
-The quick run draws the same few hundred mutations of real files each time. `FUZZ_EXAMPLES=100000 pytest
+By default it draws the same few hundred mutations of real files each time. `FUZZ_EXAMPLES=100000 pytest
 tests/images/test_fuzz.py -k mutated` draws that many, and others each time.
 """
 
@@ -42,6 +42,8 @@ from tests.images.conformance import (
 from tests.support.heic import heic
 from tests.support.memory_use import MEBIBYTE, peak_memory
 from tests.support.pictures import encoded, lying, opened, quadrants
+
+pytestmark = pytest.mark.slow
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 SPECS = [ThumbnailSpec(), ThumbnailSpec(Box(30, 30), OutputFormat.WEBP, animated=True)]
@@ -263,7 +265,6 @@ def _mutate_within(mebibytes: int) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="address space is limited on Linux only")
-@pytest.mark.slow
 def test_mutated_files_never_need_more_memory_than_their_pixels_do() -> None:
     """A million pixels take 32 MB at the most; what asks for far more is refused without, or has to be found."""
     _in_child("_mutate_within(256)")

@@ -95,6 +95,7 @@ class Convergence(Machine):
         assert {name: self.store.held(f"gs://photos/{name}") for name in self.store.names("photos", "2025")} == before
 
 
+@pytest.mark.slow
 def test_after_any_history_one_run_with_created_puts_everything_right(monkeypatch: pytest.MonkeyPatch) -> None:
     # Of a planner that was stopped, nobody waits to hear: there is one thread only.
     monkeypatch.setattr("service.runs.lease.LEASE_SECONDS", 0)

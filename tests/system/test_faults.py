@@ -168,8 +168,12 @@ def patience(case: Case, monkeypatch: pytest.MonkeyPatch, seconds: float, silenc
     monkeypatch.setattr("service.storage.cloud._TIMEOUT", (silence, silence))
     store = case.service.store
     assert isinstance(store, CloudStore)
-    monkeypatch.setattr(store._media, "_retry", retry)
-    monkeypatch.setattr(store._media, "_timeout", urllib3.Timeout(silence))
+    media = store._media
+    monkeypatch.setattr(media, "_retry", retry)
+    monkeypatch.setattr(media, "_retried_request", retry(media._request))
+    monkeypatch.setattr(media, "_retried_read", retry(media._read_once))
+    monkeypatch.setattr(media, "_retried_write", retry(media._write_once))
+    monkeypatch.setattr(media, "_timeout", urllib3.Timeout(silence))
 
 
 def silence(fault: Fault) -> float:

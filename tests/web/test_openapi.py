@@ -36,6 +36,7 @@ def paths(client: httpx.Client) -> dict[str, dict[str, Any]]:
     return described
 
 
+@pytest.mark.slow
 def test_schemathesis_finds_nothing(client: httpx.Client, tmp_path: Path) -> None:
     assert client.post("/run", json={"run_id": "mine", "timestamp": "20251203T15Z"}).json()["created"] == 1
     address = str(client.base_url.join("/openapi.json"))
