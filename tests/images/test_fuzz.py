@@ -1,6 +1,6 @@
 """Any bytes give a thumbnail or a rejection of ours, in bounded time and memory.
 
-By default it draws the same few hundred mutations of real files each time. `FUZZ_EXAMPLES=100000 pytest
+By default they draw the same few hundred mutations of real files each time. `FUZZ_EXAMPLES=100000 pytest -m slow
 tests/images/test_fuzz.py -k mutated` draws that many, and others each time.
 """
 
