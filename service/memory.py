@@ -98,7 +98,7 @@ def count_workers(limit: int, processors: int) -> int:
     """Return how many processes are to decode: one for each processor, in a quarter of the memory limit at most.
 
     If all together take no more than a twelfth of it, there is one more. It has an image when another process waits
-    for its next one: a tenth more small images a second.
+    for its next one: 7 % more web images a second.
     """
     most = limit // _WORKER_BYTES
     return max(1, min(processors, most // 4), min(processors + 1, most // 12))

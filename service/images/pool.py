@@ -224,7 +224,7 @@ class _Idle:
     def __init__(self) -> None:
         self._stack = deque[WorkerProcess | DecoderUnavailable]()
         self._ready = SimpleQueue[None]()
-        """As many items as the stack; waiting for one takes a tenth of what it takes with a LifoQueue."""
+        """As many items as the stack. A LifoQueue would be both, and cost a run 2 % of its web images a second."""
 
     def put(self, item: WorkerProcess | DecoderUnavailable) -> None:
         self._stack.append(item)

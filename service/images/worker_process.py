@@ -25,7 +25,7 @@ _PIPE_BYTES = 64 * 1024
 _INHERITED = ("PYTHONPATH", "LD_LIBRARY_PATH")
 """Environment that an interpreter may need to find its modules. A worker gets no other of the service's."""
 _HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-"""Let large buffers be of huge pages if the system has any: a large PNG takes a tenth less processor time."""
+"""Let large buffers be of huge pages if the system has any: a mixture of formats takes a tenth less processor time."""
 
 
 class MadeThumbnail(BaseModel):

@@ -60,7 +60,7 @@ class MediaClient:
         # As unknown to those whose bytes are sent as a new one for each request would be.
         self._boundary = secrets.token_hex(16).encode()
         self._retry = retry
-        # Wrapping a function takes as long as parsing a header does.
+        # Wrapped once, and not for each request.
         self._retried_request = retry(self._request)
         self._retried_read = retry(self._read_once)
         self._retried_write = retry(self._write_once)
