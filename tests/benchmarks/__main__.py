@@ -108,8 +108,9 @@ def main() -> int:
     alone.add_argument("--rounds", type=int, help="rounds, of which the median is taken; 3 unless told otherwise")
     alone.add_argument("--only", action="append", choices=throughput.CORPORA, help="this corpus; may be repeated")
     alone.add_argument("--delay", action="append", type=float, help="milliseconds; 40 and 0 unless told otherwise")
-    # What ends this process has to end what it has started.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # What ends this process has to end what it has started. A shell's job in the background ignores SIGINT otherwise.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         _run(parser.parse_args())
     except KeyboardInterrupt:
