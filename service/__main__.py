@@ -26,7 +26,7 @@ class _Server(uvicorn.Server):
         self.app = DeferredApp(self._load)
         config = uvicorn.Config(
             self.app,
-            host="0.0.0.0",  # noqa: S104 - the container contract of Cloud Run asks for it
+            host="0.0.0.0",  # noqa: S104 - requests reach a container from outside of it
             port=settings.port,
             lifespan="off",
             log_config=None,

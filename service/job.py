@@ -155,7 +155,7 @@ def progress_bar() -> Iterator[Show]:
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    class Bar(tqdm):  # type: ignore[type-arg]  # generic in its stubs alone
+    class Bar(tqdm):  # type: ignore[type-arg]  # its stubs want a parameter, which the class does not take
         monitor_interval = 0
         """No thread of its own."""
 

@@ -1,4 +1,4 @@
-"""What the container may use of memory and processors, settings of malloc, and budgets of memory that threads share.
+"""The container's limits of memory and processors, settings of malloc, and memory budgets that threads share.
 
 A thread that needs memory reserves it before it uses it, and waits, first come first served, until it is free.
 """

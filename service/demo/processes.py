@@ -93,7 +93,7 @@ def running(
     with _signals_deferred():
         try:
             with log.open("wb") as output:
-                process = subprocess.Popen(  # noqa: S603 - no shell reads the list, and callers name fixed programs
+                process = subprocess.Popen(  # noqa: S603 - callers give constant words, and a program of this machine
                     command,
                     stdin=subprocess.DEVNULL,
                     stdout=output,

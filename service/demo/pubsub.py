@@ -39,7 +39,7 @@ def _has_component(gcloud: str) -> bool:
     if (Path(gcloud).resolve().parent.parent / component).is_dir():
         return True
     # Some installations put a script of their own in PATH; only gcloud itself knows its folder.
-    answer = subprocess.run(  # noqa: S603 - no shell reads the list; its words are fixed
+    answer = subprocess.run(  # noqa: S603 - the program is the gcloud in PATH, and its words are constants
         [gcloud, "info", "--format=value(installation.sdk_root)"],
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -5,7 +5,7 @@ from datetime import datetime
 from service.deploy.gcloud import PAUSES, Gcloud
 from service.deploy.options import Options, Trigger
 from service.deploy.problem import DeployProblem
-from service.deploy.steps import JOB
+from service.deploy.step import JOB
 from service.naming import Hour
 
 NAME = "thumbnail-service-first-picture"

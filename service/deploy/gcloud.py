@@ -117,7 +117,7 @@ def installed_gcloud(folder: Path) -> Runner:
         environment = os.environ | {"CLOUDSDK_CORE_DISABLE_PROMPTS": "1"}
         if project:
             environment["CLOUDSDK_CORE_PROJECT"] = project
-        done = subprocess.run(  # noqa: S603 - no shell reads the words; the program is the gcloud in PATH
+        done = subprocess.run(  # noqa: S603 - the program is the gcloud in PATH; a value is one word of it
             [program, *words],
             cwd=folder,
             env=environment,

@@ -12,7 +12,8 @@ from service.deploy.options import Options, parse_options
 from service.deploy.preflight import ROOT, check_sources, prepare
 from service.deploy.problem import WRONG, DeployProblem
 from service.deploy.script import script
-from service.deploy.steps import JOB, SERVICE, steps
+from service.deploy.step import JOB, SERVICE
+from service.deploy.steps import steps
 
 _COSTS = """
 At rest (list prices of November 2026, which Google's pages may have changed):

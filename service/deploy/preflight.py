@@ -8,7 +8,8 @@ from service.deploy.gcloud import NO_BILLING, Gcloud, Json
 from service.deploy.options import Options, Trigger
 from service.deploy.problem import WRONG, DeployProblem
 from service.deploy.states import environment, is_ours, tasks_of
-from service.deploy.steps import COMMANDS, JOB, SERVICE, variables
+from service.deploy.step import JOB, SERVICE
+from service.deploy.steps import COMMANDS, variables
 
 ROOT = Path(__file__).resolve().parents[2]
 _SOURCES = ("Dockerfile", ".dockerignore", "cloudbuild.yaml", "pyproject.toml", "uv.lock")

@@ -7,6 +7,7 @@ from service.deploy.states import LABEL, MARK, Read, granted, labelled
 RUN_SA, BUILD_SA, CALL_SA = (
     f"{name}@$PROJECT.iam.gserviceaccount.com" for name in ("thumbnails", "thumbnails-build", "thumbnails-call")
 )
+SERVICE, JOB = "thumbnails", "thumbnails-job"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,38 +35,55 @@ class Step:
     """Shell command that succeeds if there is nothing to do; None: `look` does. Empty: `make` can be repeated."""
 
 
-def on_bucket(variable: str, bucket: str, role: str, why: str, *, wanted: bool = True) -> Step:
-    """Return the step that grants the service's account a role on a bucket."""
-    binding = f"gs://${variable} --member=serviceAccount:$RUN_SA --role={role}"
+def grant(
+    role: str,
+    on: tuple[str, str, str],
+    to: tuple[str, str],
+    why: str,
+    *,
+    own: str = "",
+    flags: str = "",
+    wanted: bool = True,
+) -> Step:
+    """Return the step that grants a role to an account.
+
+    Args:
+        role: its full name.
+        on: what the role is for: gcloud's word for its kind, its name as gcloud has it, and its name for people.
+        to: the variable that has the account's address, and the account's name for people.
+        why: what the account needs it for.
+        own: address of the account if it is one of ours and outlives what the role is for: then undoing takes it away.
+        flags: what else gcloud has to be told to change the grants.
+        wanted: False if the options do without it.
+    """
+    (kind, name, on_whom), (variable, whom) = on, to
+    binding = f"{name} --member=serviceAccount:${variable} --role={role}{flags}"
     return Step(
-        what=f"{role} on {bucket} to thumbnails",
+        what=f"{role} on {on_whom} to {whom}",
         why=why,
         grants=True,
-        look=f"gcloud storage buckets get-iam-policy gs://${variable}",
-        read=granted(role, "$RUN_SA"),
-        make=(f"gcloud storage buckets add-iam-policy-binding {binding}",),
-        remove=(f"gcloud storage buckets remove-iam-policy-binding {binding}",),
-        proof=(f"gcloud iam service-accounts describe {RUN_SA}", MARK),
+        look=f"gcloud {kind} get-iam-policy {name}",
+        read=granted(role, f"${variable}"),
+        make=(f"gcloud {kind} add-iam-policy-binding {binding}",),
+        remove=(f"gcloud {kind} remove-iam-policy-binding {binding}",) if own else (),
+        proof=(f"gcloud iam service-accounts describe {own}", MARK) if own else None,
         wanted=wanted,
         test="",
+    )
+
+
+def on_bucket(variable: str, bucket: str, role: str, why: str, *, wanted: bool = True) -> Step:
+    """Return the step that grants the service's account a role on a bucket."""
+    return grant(
+        role, ("storage buckets", f"gs://${variable}", bucket), ("RUN_SA", "thumbnails"), why, own=RUN_SA, wanted=wanted
     )
 
 
 def on_project(variable: str, email: str, role: str, why: str, *, wanted: bool = True) -> Step:
     """Return the step that grants an account a role on the project."""
-    binding = f"$PROJECT --member=serviceAccount:${variable} --role={role} --condition=None"
-    return Step(
-        what=f"{role} on the project to {email.partition('@')[0]}",
-        why=why,
-        grants=True,
-        look="gcloud projects get-iam-policy $PROJECT",
-        read=granted(role, f"${variable}"),
-        make=(f"gcloud projects add-iam-policy-binding {binding}",),
-        remove=(f"gcloud projects remove-iam-policy-binding {binding}",),
-        proof=(f"gcloud iam service-accounts describe {email}", MARK),
-        wanted=wanted,
-        test="",
-    )
+    project = "projects", "$PROJECT", "the project"
+    account = variable, email.partition("@")[0]
+    return grant(role, project, account, why, own=email, flags=" --condition=None", wanted=wanted)
 
 
 def topic(name: str, why: str, *, wanted: bool) -> Step:
@@ -82,43 +100,18 @@ def topic(name: str, why: str, *, wanted: bool) -> Step:
     )
 
 
-def on_topic(topic: str, variable: str, whose: str, why: str, *, wanted: bool) -> Step:
-    """Return the step that lets an account publish to a topic."""
-    return Step(
-        what=f"roles/pubsub.publisher on topic {topic} to {whose}'s own account",
-        why=why,
-        grants=True,
-        look=f"gcloud pubsub topics get-iam-policy {topic}",
-        read=granted("roles/pubsub.publisher", f"${variable}"),
-        make=(
-            (
-                f"gcloud pubsub topics add-iam-policy-binding {topic} --member=serviceAccount:${variable} "
-                "--role=roles/pubsub.publisher"
-            ),
-        ),
-        wanted=wanted,
-        test="",
-    )
+def on_topic(name: str, variable: str, whose: str, why: str, *, wanted: bool) -> Step:
+    """Return the step that lets an account of a Google service publish to a topic."""
+    resource, account = ("pubsub topics", name, f"topic {name}"), (variable, f"{whose}'s own account")
+    return grant("roles/pubsub.publisher", resource, account, why, wanted=wanted)
 
 
-def on_subscription(subscription: str, *, wanted: bool) -> Step:
+def on_subscription(name: str, *, wanted: bool) -> Step:
     """Return the step that lets Pub/Sub take refused events out of a subscription."""
-    what = "the trigger's subscription" if subscription.startswith("$") else f"subscription {subscription}"
-    return Step(
-        what=f"roles/pubsub.subscriber on {what} to Pub/Sub's own account",
-        why="takes events away that were refused too often",
-        grants=True,
-        look=f"gcloud pubsub subscriptions get-iam-policy {subscription}",
-        read=granted("roles/pubsub.subscriber", "$PUBSUB_SA"),
-        make=(
-            (
-                f"gcloud pubsub subscriptions add-iam-policy-binding {subscription} --member=serviceAccount:$PUBSUB_SA "
-                "--role=roles/pubsub.subscriber"
-            ),
-        ),
-        wanted=wanted,
-        test="",
-    )
+    what = "the trigger's subscription" if name.startswith("$") else f"subscription {name}"
+    account = "PUBSUB_SA", "Pub/Sub's own account"
+    why = "takes events away that were refused too often"
+    return grant("roles/pubsub.subscriber", ("pubsub subscriptions", name, what), account, why, wanted=wanted)
 
 
 def says(command: str, projection: str, text: str) -> str:

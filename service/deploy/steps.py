@@ -6,40 +6,32 @@ All commands are shell text with `$VARIABLES`. The same text is run, printed by 
 import json
 from collections.abc import Iterator
 
+from service.deploy.event_steps import FIND_NOTIFICATION, event_steps
 from service.deploy.options import Options, Trigger
 from service.deploy.states import (
     LABEL,
     MARK,
-    PATIENCE,
     described,
     enabled,
-    granted,
     is_current,
-    is_push,
     is_repair,
-    is_trigger,
     labelled,
-    notification_is,
-    patient,
     settings_are,
     there,
 )
 from service.deploy.step import (
     BUILD_SA,
     CALL_SA,
+    JOB,
     RUN_SA,
+    SERVICE,
     Step,
+    grant,
     on_bucket,
     on_project,
-    on_subscription,
-    on_topic,
     says,
-    topic,
 )
 
-GRANTED = f"{MARK}; granted roles/pubsub.publisher to Cloud Storage"
-"""The description of an account, if a grant to an account that is not ours was made, too."""
-SERVICE, JOB = "thumbnails", "thumbnails-job"
 APIS = (
     "iam.googleapis.com",
     "cloudresourcemanager.googleapis.com",
@@ -53,8 +45,8 @@ APIS = (
     "storage.googleapis.com",
 )
 
-_REPAIR_BACK = {Trigger.EVENTARC: "2d", Trigger.NOTIFICATION: "8d"}
-"""How far the nightly repair looks back: a day more than events are delivered again."""
+_REPAIRED_DAYS = {Trigger.EVENTARC: "2d", Trigger.NOTIFICATION: "8d"}
+"""Age of the images that the nightly repair looks at: a day more than Pub/Sub goes on to deliver their events."""
 
 
 def steps(options: Options) -> list[Step]:
@@ -63,9 +55,7 @@ def steps(options: Options) -> list[Step]:
         *_project_steps(options),
         *_account_steps(options),
         *_run_steps(options),
-        *_dead_letter_steps(options),
-        *_eventarc_steps(options),
-        *_notification_steps(options),
+        *event_steps(options),
         *_repair_steps(options),
     ]
 
@@ -95,9 +85,7 @@ COMMANDS = {
     "SERVICE_HOST": f"gcloud run services describe {SERVICE} --region=$REGION --format='value(status.url.basename())'",
     "SUBSCRIPTION": "gcloud eventarc triggers describe thumbnails --location=$BUCKET_LOCATION "
     "--format='value(transport.pubsub.subscription)'",
-    "NOTIFICATION": "gcloud storage buckets notifications list gs://$BUCKET "
-    "--filter=\"'Notification Configuration'.topic=//pubsub.googleapis.com/projects/$PROJECT/topics/thumbnails\" "
-    "--format=\"value('Notification Configuration'.id)\"",
+    "NOTIFICATION": FIND_NOTIFICATION,
 }
 """Variables that only gcloud knows, and the commands that print them."""
 
@@ -167,19 +155,11 @@ def _account_steps(options: Options) -> Iterator[Step]:
         yield on_bucket("OUTPUT_BUCKET", output, "roles/storage.objectUser", "writes thumbnails")
     yield on_project("BUILD_SA", BUILD_SA, "roles/cloudbuild.builds.builder", "builds the image")
     yield on_project("BUILD_SA", BUILD_SA, "roles/run.developer", "deploys the service and the job")
-    yield Step(
-        what="roles/iam.serviceAccountUser on thumbnails to thumbnails-build",
-        why="deploys what acts as that account",
-        grants=True,
-        look=f"gcloud iam service-accounts get-iam-policy {RUN_SA}",
-        read=granted("roles/iam.serviceAccountUser", "$BUILD_SA"),
-        make=(
-            (
-                f"gcloud iam service-accounts add-iam-policy-binding {RUN_SA} --member=serviceAccount:$BUILD_SA "
-                "--role=roles/iam.serviceAccountUser"
-            ),
-        ),
-        test="",
+    yield grant(
+        "roles/iam.serviceAccountUser",
+        ("iam service-accounts", RUN_SA, "thumbnails"),
+        ("BUILD_SA", "thumbnails-build"),
+        "deploys what acts as that account",
     )
 
 
@@ -235,160 +215,22 @@ def _run_steps(options: Options) -> Iterator[Step]:
         wanted=options.job,
         test="",
     )
-    yield Step(
-        what=f"roles/run.invoker on service {SERVICE} to thumbnails-call",
-        why="calls it for each new image",
-        grants=True,
-        look=f"gcloud run services get-iam-policy {SERVICE} --region=$REGION",
-        read=granted("roles/run.invoker", "$CALL_SA"),
-        make=(
-            (
-                f"gcloud run services add-iam-policy-binding {SERVICE} --region=$REGION "
-                "--member=serviceAccount:$CALL_SA --role=roles/run.invoker"
-            ),
-        ),
+    yield grant(
+        "roles/run.invoker",
+        ("run services", f"{SERVICE} --region=$REGION", f"service {SERVICE}"),
+        ("CALL_SA", "thumbnails-call"),
+        "calls it for each new image",
         wanted=options.trigger != Trigger.NONE or not options.job,
-        test="",
-    )
-
-
-def _dead_letter_steps(options: Options) -> Iterator[Step]:
-    wanted = options.trigger != Trigger.NONE
-    yield topic("thumbnails-dead", "keeps the events that were refused a hundred times", wanted=wanted)
-    yield Step(
-        what="subscription thumbnails-dead",
-        why="to see them",
-        look="gcloud pubsub subscriptions describe thumbnails-dead",
-        read=labelled(),
-        mark=f"labels.{LABEL}",
-        make=(
-            (
-                "gcloud pubsub subscriptions create thumbnails-dead --topic=thumbnails-dead "
-                f"--expiration-period=never --labels={MARK}"
-            ),
-        ),
-        remove=("gcloud pubsub subscriptions delete thumbnails-dead",),
-        wanted=wanted,
-    )
-    yield on_topic("thumbnails-dead", "PUBSUB_SA", "Pub/Sub", "moves events there", wanted=wanted)
-
-
-def _eventarc_steps(options: Options) -> Iterator[Step]:
-    wanted = options.trigger == Trigger.EVENTARC
-    binding = "--member=serviceAccount:$STORAGE_SA --role=roles/pubsub.publisher --condition=None"
-    yield Step(
-        what="roles/pubsub.publisher on the project to Cloud Storage's own account",
-        why="publishes the events",
-        grants=True,
-        look="gcloud projects get-iam-policy $PROJECT",
-        read=granted("roles/pubsub.publisher", "$STORAGE_SA"),
-        make=(
-            f'gcloud iam service-accounts update {CALL_SA} --description="{GRANTED}"',
-            f"gcloud projects add-iam-policy-binding $PROJECT {binding}",
-        ),
-        remove=(
-            f"gcloud projects remove-iam-policy-binding $PROJECT {binding}",
-            f"gcloud iam service-accounts update {CALL_SA} --description={MARK}",
-        ),
-        proof=(f"gcloud iam service-accounts describe {CALL_SA}", GRANTED),
-        wanted=wanted,
-        test='gcloud projects get-iam-policy $PROJECT --flatten="bindings[].members" --filter="bindings.role='
-        'roles/pubsub.publisher AND bindings.members=serviceAccount:$STORAGE_SA" --format="value(bindings.role)" '
-        "| grep -q .",
-    )
-    yield on_project("CALL_SA", CALL_SA, "roles/eventarc.eventReceiver", "receives events", wanted=wanted)
-    yield Step(
-        what="Eventarc trigger thumbnails",
-        why="tells the service of each new image",
-        look="gcloud eventarc triggers describe thumbnails --location=$BUCKET_LOCATION",
-        read=labelled(fits=is_trigger),
-        mark=f"labels.{LABEL}",
-        make=(
-            (
-                "gcloud eventarc triggers create thumbnails --location=$BUCKET_LOCATION --destination-run-service="
-                f"{SERVICE} --destination-run-region=$REGION --destination-run-path=/events "
-                "--event-filters=type=google.cloud.storage.object.v1.finalized --event-filters=bucket=$BUCKET "
-                f"--service-account=$CALL_SA --labels={MARK}"
-            ),
-        ),
-        remove=("gcloud eventarc triggers delete thumbnails --location=$BUCKET_LOCATION --quiet",),
-        replaced=True,
-        wanted=wanted,
-    )
-    yield on_subscription("$SUBSCRIPTION", wanted=wanted)
-    yield Step(
-        what="the trigger's subscription",
-        why="gives an event the time that a large image takes, and gives it up after a hundred attempts",
-        look="gcloud pubsub subscriptions describe $SUBSCRIPTION",
-        read=patient,
-        make=(f"gcloud pubsub subscriptions update $SUBSCRIPTION {PATIENCE}",),
-        wanted=wanted,
-        test="",
-    )
-
-
-def _notification_steps(options: Options) -> Iterator[Step]:
-    wanted = options.trigger == Trigger.NOTIFICATION
-    yield topic("thumbnails", "carries the events", wanted=wanted)
-    yield on_topic("thumbnails", "STORAGE_SA", "Cloud Storage", "publishes the events", wanted=wanted)
-    yield Step(
-        what="subscription thumbnails",
-        why="calls the service for each event, for seven days",
-        look="gcloud pubsub subscriptions describe thumbnails",
-        read=labelled(fits=is_push),
-        mark=f"labels.{LABEL}",
-        make=(
-            (
-                "gcloud pubsub subscriptions create thumbnails --topic=thumbnails --push-endpoint="
-                "https://$SERVICE_HOST/events --push-auth-service-account=$CALL_SA "
-                "--push-auth-token-audience=https://$SERVICE_HOST --message-retention-duration=7d "
-                f"--expiration-period=never {PATIENCE} --labels={MARK}"
-            ),
-        ),
-        remove=("gcloud pubsub subscriptions delete thumbnails",),
-        replaced=True,
-        wanted=wanted,
-    )
-    yield on_subscription("thumbnails", wanted=wanted)
-    prefix = ' --object-prefix="$PREFIX"' if options.prefix else ""
-    yield Step(
-        what=f"notification of new objects in {options.input_folder}",
-        why="publishes an event for each image, and none for thumbnails",
-        look="gcloud storage buckets notifications list gs://$BUCKET",
-        read=notification_is(options.prefix),
-        make=(
-            (
-                f"gcloud storage buckets notifications create gs://$BUCKET --topic=thumbnails "
-                f"--event-types=OBJECT_FINALIZE{prefix} --payload-format=json"
-            ),
-        ),
-        remove=(
-            (
-                "gcloud storage buckets notifications delete "
-                "projects/_/buckets/$BUCKET/notificationConfigs/$NOTIFICATION --quiet"
-            ),
-        ),
-        replaced=True,
-        wanted=wanted,
-        test=f'[ -n "$({COMMANDS["NOTIFICATION"]})" ]',
     )
 
 
 def _repair_steps(options: Options) -> Iterator[Step]:
-    yield Step(
-        what=f"roles/run.developer on job {JOB} to thumbnails-call",
-        why="executes it with arguments",
-        grants=True,
-        look=f"gcloud run jobs get-iam-policy {JOB} --region=$REGION",
-        read=granted("roles/run.developer", "$CALL_SA"),
-        make=(
-            (
-                f"gcloud run jobs add-iam-policy-binding {JOB} --region=$REGION --member=serviceAccount:$CALL_SA "
-                "--role=roles/run.developer"
-            ),
-        ),
+    yield grant(
+        "roles/run.developer",
+        ("run jobs", f"{JOB} --region=$REGION", f"job {JOB}"),
+        ("CALL_SA", "thumbnails-call"),
+        "executes it with arguments",
         wanted=options.job,
-        test="",
     )
     if options.job:
         uri = f"https://run.googleapis.com/v2/projects/$PROJECT/locations/$REGION/jobs/{JOB}:run"
@@ -417,7 +259,7 @@ def _repair_steps(options: Options) -> Iterator[Step]:
 
 
 def _repair_body(options: Options) -> str:
-    since = _REPAIR_BACK.get(options.trigger)
+    since = _REPAIRED_DAYS.get(options.trigger)
     if not options.job:
         return json.dumps({"timestamp": "created"} | ({"since": since} if since else {}))
     arguments = ["-m", "service.job", "--timestamp=created", *([f"--since={since}"] if since else [])]

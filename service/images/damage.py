@@ -82,7 +82,7 @@ def _load_part(data: FileBytes, ground: int) -> tuple[ImageFile, Sequence[tuple[
         passes = _GIF_PASSES if is_interlaced else ()
         # Pixels of the transparent color are to be told from those that are missing.
         picture.tile = [tile._replace(args=(bits, is_interlaced, _NO_KEY))]
-        picture._frame_transparency = None  # type: ignore[attr-defined]  # noqa: SLF001 - no public way in Pillow 13
+        picture._frame_transparency = None  # type: ignore[attr-defined]  # noqa: SLF001 - Pillow 13 hides what it fills by
     white = _WIDE_WHITE if picture.mode.startswith("I") else 255
     picture.im = Image.new(picture.mode, picture.size, tuple([white * (ground > 0)] * len(picture.getbands()))).im
     with suppress(OSError, SyntaxError):

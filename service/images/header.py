@@ -106,7 +106,7 @@ def read_header(data: FileBytes, max_pixels: int, *, all_frames: bool, shows_dam
     image_format = JPEG if picture.format == "MPO" else FORMATS[picture.format or ""]
     if image_format is WEBP and picture.mode == "RGB" and getattr(picture, "n_frames", 1) > 1:
         # Viewers show an animation's empty canvas as transparent; Pillow asks the file's flags.
-        picture._mode = picture.rawmode = "RGBA"  # type: ignore[attr-defined]  # noqa: SLF001 - no public way in Pillow 13
+        picture._mode = picture.rawmode = "RGBA"  # type: ignore[attr-defined]  # noqa: SLF001 - `mode` itself is read-only
     return Header(
         picture=picture,
         format=image_format,

@@ -94,7 +94,7 @@ def _is_cropped(item: _HeifImage) -> bool:
 
 
 def _transformations(item: _HeifImage) -> list[tuple[Any, ...]]:
-    native = item._c_image  # noqa: SLF001 - no public way in pillow-heif 1.8
+    native = item._c_image  # noqa: SLF001 - pillow-heif 1.8 applies the transformations and tells them nowhere else
     return [tuple(each) for each in native.transformations]
 
 

@@ -28,7 +28,7 @@ _FIRST_X32_CALL = 0x40000000
 
 
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
-"""Which of the numbers below are a machine's, and its AUDIT_ARCH_…, linux/audit.h."""
+"""By machine: the place of its number in each pair of `_REFUSED`, and its AUDIT_ARCH_… of linux/audit.h."""
 
 # fmt: off
 _REFUSED: Mapping[str, tuple[int | None, int | None]] = {

@@ -87,7 +87,7 @@ class _Worker:
             return
         except ImageRejected as error:
             self.send({"code": error.code, "reason": str(error)})
-        except Exception:  # noqa: BLE001 - answered, so that the service can log it
+        except Exception:  # noqa: BLE001 - a defect is answered with its traceback, which the service logs
             self.send({"defect": traceback.format_exc()})
         else:
             thumbnails = [

@@ -21,7 +21,7 @@ _KEPT_SOURCE_BYTES = 8 * 1024 * 1024
 _MOST_FIELDS_BYTES = 1024 * 1024
 _MOST_PAYLOAD_BYTES = 64 * 1024 * 1024
 _PIPE_BYTES = 64 * 1024
-"""What a pipe holds: an answer comes in one read, as a rule."""
+"""Capacity of a pipe on Linux, pipe(7). Reading so many bytes at once gets most answers whole."""
 _INHERITED = ("PYTHONPATH", "LD_LIBRARY_PATH")
 """Environment that an interpreter may need to find its modules. A worker gets no other of the service's."""
 _HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
@@ -79,7 +79,7 @@ class WorkerProcess:
         self._source = _shared_memory()
         self._is_gone = False
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - no shell reads the list; it is this package's program
+            self._process = subprocess.Popen(  # noqa: S603 - this interpreter, a module of this package, two integers
                 [sys.executable, "-P", "-m", "service.images.worker", str(self._source), str(memory_budget)],
                 pass_fds=[self._source],
                 stdin=subprocess.PIPE,

@@ -53,7 +53,7 @@ def map_ahead(
             waiting.append((item, submit(executor, call, item, stop)))
         except StopIteration:
             break
-        except Exception as error:  # noqa: BLE001 - raised below, in its turn
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is raised below, after the items before it
             failure = error
         while waiting and (len(waiting) > ahead or waiting[0][1].done()):
             yield take()

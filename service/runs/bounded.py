@@ -44,7 +44,7 @@ def map_bounded(
             yield from calls.ended()
             while calls.count >= limit:
                 yield from calls.await_some(stop, grace_seconds)
-    except Exception as error:  # noqa: BLE001 - raised again once all items in flight have ended
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is raised below, after the items in flight
         failure = error
     while calls.count:
         yield from calls.await_some(stop, grace_seconds)

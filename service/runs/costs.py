@@ -1,4 +1,4 @@
-"""What requests and processor time cost, by storage class.
+"""Dollars for requests and processor time, by storage class.
 
 List prices in US dollars are in `Prices`; what is billed is on cloud.google.com/storage/pricing.
 """

@@ -208,7 +208,7 @@ class MediaClient:
             self._credentials.refresh(self._refresh_request)
             response = self._send(method, path, headers, body, preload=preload)
         if response.status not in _SUCCESS and not (incomplete and response.status == _RESUME_INCOMPLETE):
-            raise api.from_http_status(response.status, error_message(response.data))  # type: ignore[no-untyped-call]
+            raise api.from_http_status(response.status, error_message(response.data))  # type: ignore[no-untyped-call]  # api_core has no types for it
         return response
 
     def _send(

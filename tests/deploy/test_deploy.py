@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from service.deploy.event_steps import GRANTED
 from service.deploy.main import Terminal, deploy
 from service.deploy.options import parse_options
 from service.deploy.problem import DeployProblem
 from service.deploy.states import MARK
-from service.deploy.steps import GRANTED
 from tests.support.cloud_project import HOUR, PROJECT, STORAGE_AGENT, CloudProject, State, new_project
 from tests.support.deploying import WAYS, Watched, call, deployed
 
